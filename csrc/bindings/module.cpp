@@ -1,0 +1,19 @@
+// koopcore._core: the compiled half of the Python package. Private; koopcore's own names are public.
+
+#include <pybind11/pybind11.h>
+
+#include "koopcore/error.hpp"
+#include "register.hpp"
+
+PYBIND11_MODULE(_core, m) {
+  namespace py = pybind11;
+  m.doc() = "Compiled core of koopcore.";
+  m.attr("__version__") = KOOPCORE_VERSION;
+  const auto error = py::register_exception<koopcore::Error>(m, "Error", PyExc_ValueError);
+  error.attr("__module__") = "koopcore";
+  error.attr("__doc__") = "Bad argument, non-finite data or a numerical failure in the compiled core.";
+  koopcore::bindings::register_blas(m);
+  koopcore::bindings::register_gram(m);
+  koopcore::bindings::register_snapshot_window(m);
+  koopcore::bindings::register_dmd(m);
+}

@@ -1,0 +1,13 @@
+#pragma once
+// One function per category; module.cpp calls them all.
+
+#include <pybind11/pybind11.h>
+
+namespace koopcore::bindings {
+
+void register_blas(pybind11::module_& m);
+void register_gram(pybind11::module_& m);
+void register_snapshot_window(pybind11::module_& m);
+void register_dmd(pybind11::module_& m);
+
+}  // namespace koopcore::bindings

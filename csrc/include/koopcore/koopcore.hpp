@@ -1,0 +1,9 @@
+#pragma once
+// Everything public, in reading order.
+
+#include "koopcore/error.hpp"
+#include "koopcore/matrix_view.hpp"
+#include "koopcore/blas.hpp"
+#include "koopcore/gram.hpp"
+#include "koopcore/snapshot_window.hpp"
+#include "koopcore/dmd.hpp"

@@ -1,0 +1,174 @@
+#include "koopcore/gram.hpp"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "koopcore/blas.hpp"
+#include "koopcore/error.hpp"
+
+namespace koopcore {
+namespace {
+
+using blas::Op;
+
+// About 1 MiB of float64 per block: it stays in cache between conversion and multiplication.
+constexpr int64_t kBlockNumbers = int64_t{1} << 17;
+constexpr int64_t kMinBlockRows = 128;
+
+int64_t block_rows_for(int64_t rows, int64_t cols) {
+  const int64_t fitting = kBlockNumbers / std::max<int64_t>(cols, 1);
+  return std::max<int64_t>(1, std::min(rows, std::max(fitting, kMinBlockRows)));
+}
+
+// Rows [row, row + rows) of a snapshot matrix in float64. Row-major data stay row-major: op() says
+// how to read `view` as (rows x cols).
+struct Block {
+  MatrixView<const double> view;
+  bool transposed;
+  Op op() const { return transposed ? Op::kTranspose : Op::kNone; }
+  Op op_transposed() const { return transposed ? Op::kNone : Op::kTranspose; }
+};
+
+template <class T>
+Block load_block(StridedView<const T> x, int64_t row, int64_t rows, double* scratch) {
+  const T* first = x.data + row * x.row_stride;
+  if constexpr (std::is_same_v<T, double>) {
+    if (x.row_stride == 1 && x.col_stride >= std::max<int64_t>(rows, 1))
+      return {{first, rows, x.cols, x.col_stride}, false};
+    if (x.col_stride == 1 && x.row_stride >= std::max<int64_t>(x.cols, 1))
+      return {{first, x.cols, rows, x.row_stride}, true};
+  }
+  if (x.col_stride == 1) {
+    for (int64_t i = 0; i < rows; ++i)
+      std::copy_n(first + i * x.row_stride, x.cols, scratch + i * x.cols);
+    return {{scratch, x.cols, rows, std::max<int64_t>(x.cols, 1)}, true};
+  }
+  for (int64_t j = 0; j < x.cols; ++j) {
+    const T* column = first + j * x.col_stride;
+    double* out = scratch + j * rows;
+    if (x.row_stride == 1)
+      std::copy_n(column, rows, out);
+    else
+      for (int64_t i = 0; i < rows; ++i) out[i] = column[i * x.row_stride];
+  }
+  return {{scratch, rows, x.cols, std::max<int64_t>(rows, 1)}, false};
+}
+
+// Calls visit(block, row, rows) for every row block.
+template <class T, class Visit>
+void for_each_block(StridedView<const T> x, BlockScratch& scratch, Visit visit) {
+  for (int64_t row = 0; row < x.rows; row += scratch.block_rows()) {
+    const int64_t rows = std::min(scratch.block_rows(), x.rows - row);
+    visit(load_block(x, row, rows, scratch.data()), row, rows);
+  }
+}
+
+void fill(MatrixView<double> g, double value) {
+  for (int64_t j = 0; j < g.cols; ++j) std::fill_n(g.col(j), g.rows, value);
+}
+
+void mirror_upper(MatrixView<double> g) {
+  for (int64_t j = 0; j < g.cols; ++j)
+    for (int64_t i = 0; i < j; ++i) g(j, i) = g(i, j);
+}
+
+// out rows [row, row + rows) = op(block) c, widened result handed to `store(i, j, value)`.
+template <class T, class Store>
+void combine_blocks(StridedView<const T> x, MatrixView<const double> c, Store store) {
+  BlockScratch scratch(x.rows, std::max(x.cols, c.cols));
+  std::vector<double> products(static_cast<size_t>(scratch.block_rows() * c.cols));
+  for_each_block(x, scratch, [&](const Block& block, int64_t row, int64_t rows) {
+    MatrixView<double> product{products.data(), rows, c.cols, rows};
+    blas::gemm(block.op(), Op::kNone, 1.0, block.view, c, 0.0, product);
+    for (int64_t j = 0; j < c.cols; ++j)
+      for (int64_t i = 0; i < rows; ++i) store(row + i, j, product(i, j));
+  });
+}
+
+void check_combine(int64_t x_rows, int64_t x_cols, int64_t c_rows, int64_t c_cols, int64_t out_rows,
+                   int64_t out_cols) {
+  KOOPCORE_REQUIRE(x_cols == c_rows && out_rows == x_rows && out_cols == c_cols)
+      << "combine: x is (" << x_rows << ", " << x_cols << "), coefficients (" << c_rows << ", "
+      << c_cols << "), out (" << out_rows << ", " << out_cols << ")";
+}
+
+}  // namespace
+
+BlockScratch::BlockScratch(int64_t rows, int64_t max_cols)
+    : block_rows_(block_rows_for(rows, max_cols)),
+      values_(static_cast<size_t>(block_rows_ * std::max<int64_t>(max_cols, 0))) {}
+
+template <class T>
+void gram(StridedView<const T> x, MatrixView<double> g) {
+  KOOPCORE_REQUIRE(g.rows == x.cols && g.cols == x.cols)
+      << "gram: x has " << x.cols << " columns, g is (" << g.rows << ", " << g.cols << ")";
+  fill(g, 0.0);
+  BlockScratch scratch(x.rows, x.cols);
+  for_each_block(x, scratch, [&](const Block& block, int64_t, int64_t) {
+    blas::syrk_add(block.op_transposed(), block.view, g);
+  });
+  mirror_upper(g);
+}
+
+template <class T>
+void cross_gram(StridedView<const T> x, StridedView<const T> y, MatrixView<double> g) {
+  KOOPCORE_REQUIRE(x.rows == y.rows && g.rows == x.cols && g.cols == y.cols)
+      << "cross_gram: x is (" << x.rows << ", " << x.cols << "), y (" << y.rows << ", " << y.cols
+      << "), g (" << g.rows << ", " << g.cols << ")";
+  fill(g, 0.0);
+  BlockScratch scratch(x.rows, x.cols + y.cols);
+  for_each_block(x, scratch, [&](const Block& left, int64_t row, int64_t rows) {
+    const Block right = load_block(y, row, rows, scratch.data() + rows * x.cols);
+    blas::gemm(left.op_transposed(), right.op(), 1.0, left.view, right.view, 1.0, g);
+  });
+}
+
+template <class T>
+void update_gram(MatrixView<const T> x, const std::vector<ColumnRange>& changed,
+                 MatrixView<double> g, BlockScratch& scratch) {
+  for (const ColumnRange& range : changed) fill(g.block(0, range.first, x.cols, range.count), 0.0);
+  for_each_block(strided(x), scratch, [&](const Block& block, int64_t, int64_t rows) {
+    for (const ColumnRange& range : changed)
+      blas::gemm(Op::kTranspose, Op::kNone, 1.0, block.view,
+                 block.view.block(0, range.first, rows, range.count), 1.0,
+                 g.block(0, range.first, x.cols, range.count));
+  });
+  for (const ColumnRange& range : changed)
+    for (int64_t j = range.first; j < range.first + range.count; ++j)
+      for (int64_t i = 0; i < x.cols; ++i) g(j, i) = g(i, j);
+}
+
+template <class T>
+void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out) {
+  check_combine(x.rows, x.cols, c.rows, c.cols, out.rows, out.cols);
+  combine_blocks(x, c, [&](int64_t i, int64_t j, double value) { out(i, j) = static_cast<T>(value); });
+}
+
+template <class T>
+void combine(StridedView<const T> x, MatrixView<const std::complex<double>> c,
+             MatrixView<std::complex<T>> out) {
+  check_combine(x.rows, x.cols, c.rows, c.cols, out.rows, out.cols);
+  // One real product for both parts: even columns real, odd columns imaginary.
+  Matrix<double> parts(c.rows, 2 * c.cols);
+  for (int64_t j = 0; j < c.cols; ++j)
+    for (int64_t i = 0; i < c.rows; ++i) {
+      parts(i, 2 * j) = c(i, j).real();
+      parts(i, 2 * j + 1) = c(i, j).imag();
+    }
+  combine_blocks(x, parts.view(), [&](int64_t i, int64_t j, double value) {
+    reinterpret_cast<T*>(&out(i, j / 2))[j % 2] = static_cast<T>(value);
+  });
+}
+
+#define KOOPCORE_INSTANTIATE(T)                                                            \
+  template void gram<T>(StridedView<const T>, MatrixView<double>);                         \
+  template void cross_gram<T>(StridedView<const T>, StridedView<const T>, MatrixView<double>); \
+  template void update_gram<T>(MatrixView<const T>, const std::vector<ColumnRange>&,       \
+                               MatrixView<double>, BlockScratch&);                         \
+  template void combine<T>(StridedView<const T>, MatrixView<const double>, MatrixView<T>); \
+  template void combine<T>(StridedView<const T>, MatrixView<const std::complex<double>>,   \
+                           MatrixView<std::complex<T>>);
+KOOPCORE_INSTANTIATE(float)
+KOOPCORE_INSTANTIATE(double)
+
+}  // namespace koopcore
