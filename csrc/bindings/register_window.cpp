@@ -1,6 +1,6 @@
 // SnapshotWindow for float32 and float64.
 
-#include <memory>
+#include <pybind11/stl.h>
 
 #include "arrays.hpp"
 #include "register.hpp"

@@ -1,0 +1,11 @@
+"""Koopman operators from snapshots of a high-dimensional state.
+
+The compiled core needs NumPy alone. ``koopcore.torch`` (imported on its own) puts it around a
+training loop; ``koopcore compare`` on the command line measures what that gains.
+"""
+
+from koopcore._core import Error, __version__, num_threads, set_num_threads
+from koopcore.dmd import DMD
+from koopcore.streaming import WindowDMD
+
+__all__ = ["DMD", "Error", "WindowDMD", "__version__", "num_threads", "set_num_threads"]

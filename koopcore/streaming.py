@@ -1,0 +1,184 @@
+"""WindowDMD: the operator of the last snapshots of a stream."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koopcore import _core
+from koopcore._base import FitOptions, Spectrum, checked_dt, require_float
+
+Segments = list[NDArray[Any]]
+
+
+class WindowDMD(Spectrum):
+    """Dynamic mode decomposition of the last `window` snapshots of a state.
+
+    `update` copies one snapshot into a ring buffer; the Gram matrix and the fit are brought up to
+    date only when something is asked for. A state is one vector, or a list of arrays (say, the
+    parameters of a network) that are treated as one vector without being concatenated.
+
+    Parameters
+    ----------
+    window : int
+        Snapshots kept, at least 2 (3 with `affine`). Memory: (window + 2) states.
+    rank, tol, affine, unstable, dt
+        As in `koopcore.DMD`. Modes are exact.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = WindowDMD(window=4, affine=True)
+    >>> for t in range(10):
+    ...     _ = model.update(np.array([1.0, 2.0]) + 0.5**t)
+    >>> model.forecast(1000).round(6).tolist()  # the fixed point
+    [1.0, 2.0]
+    """
+
+    def __init__(
+        self,
+        window: int = 10,
+        *,
+        rank: int | float | None = None,
+        tol: float | None = None,
+        affine: bool = False,
+        unstable: str = "clip",
+        dt: float = 1.0,
+    ) -> None:
+        try:
+            self.window = operator.index(window)
+        except TypeError:
+            raise TypeError(f"window={window!r} must be an int, the snapshots to keep") from None
+        least = 3 if affine else 2
+        if self.window < least:
+            raise ValueError(f"window={window!r} must be at least {least} (affine={affine!r})")
+        self.dt = checked_dt(dt)
+        self._options = FitOptions.checked(rank, tol, exact=True, affine=affine, unstable=unstable)
+        if self._options.max_rank > self.window - least + 1:
+            raise ValueError(
+                f"rank={rank!r} needs a window of at least {self._options.max_rank + least - 1} "
+                f"snapshots, got window={window!r}"
+            )
+        self._shapes: list[tuple[int, ...]] = []
+        self._single = True
+        self._buffer: _core.SnapshotWindow32 | _core.SnapshotWindow64 | None = None
+        self._dtype: np.dtype[Any] = np.dtype(np.float64)
+        self._fit: _core.Dmd | None = None
+
+    @property
+    def n_snapshots(self) -> int:
+        """Snapshots held now."""
+        return 0 if self._buffer is None else self._buffer.size
+
+    def update(self, x: NDArray[Any] | Sequence[NDArray[Any]]) -> WindowDMD:
+        """Append one snapshot; the oldest leaves once `window` are held.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_features,), or sequence of ndarrays
+            The state, float32 or float64: the same shapes and dtype at every call.
+
+        Returns
+        -------
+        WindowDMD
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            On a wrong dtype or shape, or a value that is not finite; the window is then unchanged.
+        """
+        segments = self._segments(x)
+        if self._buffer is None:
+            self._allocate(segments, isinstance(x, np.ndarray))
+        assert self._buffer is not None
+        self._buffer.push(segments)
+        self._fit = None
+        return self
+
+    def forecast(
+        self, horizon: float, out: NDArray[Any] | Sequence[NDArray[Any]] | None = None
+    ) -> NDArray[Any] | Segments:
+        """Forecast the state.
+
+        Parameters
+        ----------
+        horizon : float
+            Snapshots beyond the last one, at least 0; fractions interpolate.
+        out : like a snapshot, optional
+            C-contiguous arrays to write the forecast to.
+
+        Returns
+        -------
+        ndarray or list of ndarrays
+            The forecast (`out`, if given) in the form of the snapshots.
+        """
+        coefficients = self.coefficients(horizon)
+        assert self._buffer is not None
+        if out is None:
+            segments = [np.empty(shape, self._dtype) for shape in self._shapes]
+        else:
+            segments = [out] if isinstance(out, np.ndarray) else list(out)
+        self._buffer.combine(coefficients, segments)
+        return segments[0] if self._single else segments
+
+    def coefficients(self, horizon: float) -> NDArray[np.float64]:
+        """Coefficients on the snapshots, oldest first, whose combination is the forecast.
+
+        Their sum is 1 with ``affine=True``: the forecast is then an affine combination.
+        """
+        return self._fitted().forecast(float(horizon))
+
+    @property
+    def gram(self) -> NDArray[np.float64]:
+        """Gram matrix, oldest snapshot first, shape (n_snapshots, n_snapshots), float64.
+
+        Of the snapshots themselves, or with ``affine=True`` of the snapshots minus a reference:
+        affine rules do not depend on it, and small changes keep their digits.
+        """
+        if self._buffer is None:
+            return np.zeros((0, 0))
+        return self._buffer.gram(raw=not self._options.affine)
+
+    def clear(self) -> None:
+        """Forget all snapshots; shapes and dtype stay."""
+        self._fit = None
+        if self._buffer is not None:
+            self._buffer.clear()
+
+    def _fitted(self) -> _core.Dmd:
+        if self._fit is None:
+            if self._buffer is None:
+                raise ValueError("this WindowDMD has no snapshots yet; call update(x) first")
+            self._fit = self._options.fit(self.gram)
+        return self._fit
+
+    def _segments(self, x: NDArray[Any] | Sequence[NDArray[Any]]) -> Segments:
+        if isinstance(x, np.ndarray):
+            if x.ndim != 1:
+                raise ValueError(
+                    f"x has shape {x.shape}; one snapshot is 1-D, or a list of arrays of any shape"
+                )
+            return [np.ascontiguousarray(x)]
+        return [np.ascontiguousarray(segment) for segment in x]
+
+    def _allocate(self, segments: Segments, single: bool) -> None:
+        if not segments:
+            raise ValueError("x is an empty list; a state needs at least one array")
+        for i, segment in enumerate(segments):
+            name = "x" if single else f"x[{i}]"
+            require_float(segment, name)
+            if segment.size == 0:
+                raise ValueError(f"{name} has shape {segment.shape}: it is empty")
+        kind = _core.SnapshotWindow32 if segments[0].dtype == np.float32 else _core.SnapshotWindow64
+        buffer = kind([segment.size for segment in segments], self.window)
+        buffer.push(segments)  # refuses mixed dtypes and non-finite values before anything is kept
+        buffer.clear()
+        self._shapes = [segment.shape for segment in segments]
+        self._single = single
+        self._dtype = segments[0].dtype
+        self._buffer = buffer
