@@ -141,12 +141,12 @@ Eigen general_eigen(MatrixView<double> a) {
   return result;
 }
 
-void least_squares(MatrixView<Complex> a, MatrixView<Complex> rhs, double rcond) {
+int64_t least_squares(MatrixView<Complex> a, MatrixView<Complex> rhs, double rcond) {
   KOOPCORE_REQUIRE(a.rows == a.cols && rhs.rows == a.rows)
       << "least_squares: a is (" << a.rows << ", " << a.cols << "), rhs has " << rhs.rows << " rows";
   const int n = narrow(a.rows, "least_squares size"), nrhs = narrow(rhs.cols, "right-hand sides");
   const int lda = narrow(a.ld, "ld of a"), ldb = narrow(rhs.ld, "ld of rhs");
-  if (n == 0 || nrhs == 0) return;
+  if (n == 0 || nrhs == 0) return 0;
   std::vector<double> sigma(static_cast<size_t>(n));
   int effective_rank = 0, info = 0, lwork = -1, int_size = 0;
   Complex size;
@@ -163,6 +163,7 @@ void least_squares(MatrixView<Complex> a, MatrixView<Complex> rhs, double rcond)
   (&n, &n, &nrhs, a.data, &lda, rhs.data, &ldb, sigma.data(), &rcond, &effective_rank, work.data(),
    &lwork, real_work.data(), int_work.data(), &info);
   check_info(info, "zgelsd");
+  return effective_rank;
 }
 
 #if defined(KOOPCORE_HAS_OPENBLAS)

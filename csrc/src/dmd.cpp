@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <random>
 #include <utility>
 
 #include "koopcore/blas.hpp"
@@ -16,9 +17,10 @@ using blas::Op;
 using Complex = std::complex<double>;
 
 constexpr double kEps = std::numeric_limits<double>::epsilon();
-// Singular values of eigenvector matrices below this count as zero: defective operators then give
-// the minimum-norm coordinates instead of overflowing ones.
+// Relative singular values below this count as zero when amplitudes and coordinates are solved for.
 constexpr double kRcond = 1e-13;
+// An eigenvector matrix this close to singular belongs to a defective operator.
+constexpr double kDefective = 1e-10;
 
 // Gram matrix of the first differences s_{j+1} - s_j.
 Matrix<double> difference_gram(const Matrix<double>& g) {
@@ -57,6 +59,30 @@ int64_t choose_rank(const std::vector<double>& sigma, const DmdOptions& options)
     rank = needed;
   }
   return rank;
+}
+
+bool is_defective(const Matrix<Complex>& vectors) {
+  Matrix<Complex> overwritten = vectors, unused(vectors.rows(), 1);
+  return blas::least_squares(overwritten.view(), unused.view(), kDefective) < vectors.cols();
+}
+
+// Eigenvectors that can be used as coordinates. A defective operator is moved by about 1e-10 of
+// its norm first: powers of the moved operator are that close to its own, while its eigenvectors
+// are independent (approximate diagonalisation, Davies 2007).
+blas::Eigen diagonalise(const Matrix<double>& op) {
+  Matrix<double> overwritten = op;
+  blas::Eigen eigen = blas::general_eigen(overwritten.view());
+  if (!is_defective(eigen.vectors)) return eigen;
+  double norm = 0.0;
+  for (int64_t j = 0; j < op.cols(); ++j)
+    for (int64_t i = 0; i < op.rows(); ++i) norm += op(i, j) * op(i, j);
+  std::minstd_rand generator;  // always the same sequence: fits are reproducible
+  std::uniform_real_distribution<double> uniform(-1.0, 1.0);
+  overwritten = op;
+  for (int64_t j = 0; j < op.cols(); ++j)
+    for (int64_t i = 0; i < op.rows(); ++i)
+      overwritten(i, j) += kDefective * std::sqrt(norm) * uniform(generator);
+  return blas::general_eigen(overwritten.view());
 }
 
 // lambda^exponent, with 0 to a negative power counted as 0: such a mode has no past.
@@ -150,8 +176,7 @@ void Dmd::fit_operator(const DmdOptions& options) {
   blas::gemm(Op::kTranspose, Op::kNone, 1.0, basis_.view(), xy, 0.0, cross.view());
   blas::gemm(Op::kNone, Op::kNone, 1.0, cross.view(), basis_.view(), 0.0, operator_.view());
 
-  Matrix<double> overwritten = operator_;
-  const blas::Eigen eigen = blas::general_eigen(overwritten.view());
+  const blas::Eigen eigen = diagonalise(operator_);
   std::vector<int64_t> order(static_cast<size_t>(r));
   std::iota(order.begin(), order.end(), int64_t{0});
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {

@@ -34,8 +34,8 @@ struct Eigen {
 Eigen general_eigen(MatrixView<double> a);
 
 /// Minimum-norm least squares (zgelsd) for square `a`, whose singular values below `rcond` times
-/// the largest count as zero. `a` is destroyed, `rhs` becomes the solution.
-void least_squares(MatrixView<Complex> a, MatrixView<Complex> rhs, double rcond);
+/// the largest count as zero. `a` is destroyed, `rhs` becomes the solution. Returns the rank found.
+int64_t least_squares(MatrixView<Complex> a, MatrixView<Complex> rhs, double rcond);
 
 /// Threads of the library this core is linked to; no other BLAS copy of the process is touched.
 /// Libraries without such a call (reference BLAS) report 1 and ignore the setting.

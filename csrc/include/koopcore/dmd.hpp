@@ -35,6 +35,7 @@ class Dmd {
   int64_t snapshots() const { return snapshots_; }
   int64_t rank() const { return static_cast<int64_t>(eigenvalues_.size()); }
   /// Discrete-time, as fitted; by falling modulus, of a conjugate pair the one with Im > 0 first.
+  /// The multiple eigenvalue of a defective operator appears as close, distinct ones.
   const std::vector<std::complex<double>>& eigenvalues() const { return eigenvalues_; }
   /// All singular values of X, before truncation, falling.
   const std::vector<double>& singular_values() const { return singular_values_; }
