@@ -136,7 +136,8 @@ class DMD(Spectrum):
             return _core.combine(self._y, on_y)
         if not on_y.any():
             return _core.combine(self._x, on_x)
-        return _core.combine(self._x, on_x) + _core.combine(self._y, on_y)
+        total: NDArray[Any] = _core.combine(self._x, on_x) + _core.combine(self._y, on_y)
+        return total
 
     @property
     def modes(self) -> NDArray[Any]:
@@ -152,7 +153,8 @@ class DMD(Spectrum):
     def dynamics(self) -> NDArray[np.complex128]:
         """Amplitude times eigenvalue power over the fitted times, shape (r, n_snapshots)."""
         times = self._x.shape[1] - (1 if self._options.affine else 0)
-        return self.amplitudes[:, None] * np.vander(self.eigenvalues, times, increasing=True)
+        powers: NDArray[np.complex128] = np.vander(self.eigenvalues, times, increasing=True)
+        return self.amplitudes[:, None] * powers
 
     def reconstruct(self) -> NDArray[Any]:
         """Return the fitted snapshots as modes times dynamics, shape and dtype of X, real."""

@@ -47,7 +47,8 @@ StridedView<const T> matrix_argument(const py::array& array, const std::string& 
                           shape_of(array));
   const auto size = static_cast<py::ssize_t>(sizeof(T));
   if (array.strides(0) % size != 0 || array.strides(1) % size != 0)
-    throw py::value_error(name + " has strides that are no multiples of its item size; copy it first");
+    throw py::value_error(name +
+                          " has strides that are no multiples of its item size; copy it first");
   return {static_cast<const T*>(array.data()), array.shape(0), array.shape(1),
           array.strides(0) / size, array.strides(1) / size};
 }
@@ -65,7 +66,8 @@ std::vector<T*> segment_arguments(const py::sequence& arrays, const std::vector<
     const std::string label = name + "[" + std::to_string(i) + "]";
     const py::object item = arrays[i];
     if (!py::isinstance<py::array>(item))
-      throw py::type_error(label + " is a " + py::str(py::type::of(item).attr("__name__")).cast<std::string>() +
+      throw py::type_error(label + " is a " +
+                           py::str(py::type::of(item).attr("__name__")).cast<std::string>() +
                            "; expected a NumPy array");
     const auto array = py::reinterpret_borrow<py::array>(item);
     require_dtype<T>(array, label);
@@ -89,7 +91,8 @@ py::array_t<T, py::array::f_style> new_matrix(int64_t rows, int64_t cols) {
 
 template <class T>
 MatrixView<T> view_of(py::array_t<T, py::array::f_style>& array) {
-  return {array.mutable_data(), array.shape(0), array.shape(1), std::max<int64_t>(array.shape(0), 1)};
+  return {array.mutable_data(), array.shape(0), array.shape(1),
+          std::max<int64_t>(array.shape(0), 1)};
 }
 
 /// A small float64 matrix: copied, whatever its order.

@@ -1,4 +1,5 @@
-// koopcore._core: the compiled half of the Python package. Private; koopcore's own names are public.
+// koopcore._core: the compiled half of the Python package. Private; koopcore's own names are
+// public.
 
 #include <pybind11/pybind11.h>
 
@@ -11,7 +12,8 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = KOOPCORE_VERSION;
   const auto error = py::register_exception<koopcore::Error>(m, "Error", PyExc_ValueError);
   error.attr("__module__") = "koopcore";
-  error.attr("__doc__") = "Bad argument, non-finite data or a numerical failure in the compiled core.";
+  error.attr("__doc__") =
+      "Bad argument, non-finite data or a numerical failure in the compiled core.";
   koopcore::bindings::register_blas(m);
   koopcore::bindings::register_gram(m);
   koopcore::bindings::register_snapshot_window(m);

@@ -14,11 +14,11 @@ const char* const kForecastDoc =
 const char* const kPredictDoc =
     R"(Coefficients on the snapshots of states advanced by `steps`, given cross = snapshots.T @ states.)";
 
-Dmd make_dmd(const DoubleArray& gram, int64_t lag, int64_t max_rank, double energy, double tolerance,
-             bool exact, bool affine, bool clip) {
+Dmd make_dmd(const DoubleArray& gram, int64_t lag, int64_t max_rank, double energy,
+             double tolerance, bool exact, bool affine, bool clip) {
   const Matrix<double> matrix = small_matrix<double>(gram, "gram");
-  const DmdOptions options{max_rank, energy, tolerance, exact, affine,
-                           clip ? Unstable::kClip : Unstable::kKeep};
+  const DmdOptions options{max_rank, energy, tolerance,
+                           exact,    affine, clip ? Unstable::kClip : Unstable::kKeep};
   const py::gil_scoped_release release;  // the array is unpacked
   return Dmd(matrix.view(), lag, options);
 }
@@ -31,23 +31,31 @@ void register_dmd(py::module_& m) {
            py::arg("max_rank") = 0, py::arg("energy") = 1.0, py::arg("tolerance") = -1.0,
            py::arg("exact") = true, py::arg("affine") = false, py::arg("clip") = true)
       .def_property_readonly("rank", &Dmd::rank, "Directions kept.")
-      .def_property_readonly("eigenvalues", [](const Dmd& d) { return to_array(d.eigenvalues()); },
-                             "Discrete-time eigenvalues as fitted, by falling modulus.")
-      .def_property_readonly("singular_values", [](const Dmd& d) { return to_array(d.singular_values()); },
-                             "All singular values of X, falling.")
-      .def_property_readonly("reduced_operator", [](const Dmd& d) { return to_array(d.reduced_operator()); },
-                             "Projected operator (rank x rank).")
-      .def("mode_coefficients", [](const Dmd& d) { return to_array(d.mode_coefficients()); },
-           "Coefficients (snapshots x rank) of the modes.")
-      .def("amplitudes", [](const Dmd& d, bool whole_window) { return to_array(d.amplitudes(whole_window)); },
-           py::arg("whole_window") = false, "Least-squares amplitudes of the modes.")
-      .def("forecast", [](const Dmd& d, double horizon) { return to_array(d.forecast(horizon)); },
-           py::arg("horizon"), kForecastDoc)
-      .def("predict",
-           [](const Dmd& d, const DoubleArray& cross, double steps) {
-             return to_array(d.predict(small_matrix<double>(cross, "cross").view(), steps));
-           },
-           py::arg("cross"), py::arg("steps"), kPredictDoc);
+      .def_property_readonly(
+          "eigenvalues", [](const Dmd& d) { return to_array(d.eigenvalues()); },
+          "Discrete-time eigenvalues as fitted, by falling modulus.")
+      .def_property_readonly(
+          "singular_values", [](const Dmd& d) { return to_array(d.singular_values()); },
+          "All singular values of X, falling.")
+      .def_property_readonly(
+          "reduced_operator", [](const Dmd& d) { return to_array(d.reduced_operator()); },
+          "Projected operator (rank x rank).")
+      .def(
+          "mode_coefficients", [](const Dmd& d) { return to_array(d.mode_coefficients()); },
+          "Coefficients (snapshots x rank) of the modes.")
+      .def(
+          "amplitudes",
+          [](const Dmd& d, bool whole_window) { return to_array(d.amplitudes(whole_window)); },
+          py::arg("whole_window") = false, "Least-squares amplitudes of the modes.")
+      .def(
+          "forecast", [](const Dmd& d, double horizon) { return to_array(d.forecast(horizon)); },
+          py::arg("horizon"), kForecastDoc)
+      .def(
+          "predict",
+          [](const Dmd& d, const DoubleArray& cross, double steps) {
+            return to_array(d.predict(small_matrix<double>(cross, "cross").view(), steps));
+          },
+          py::arg("cross"), py::arg("steps"), kPredictDoc);
 }
 
 }  // namespace koopcore::bindings

@@ -52,18 +52,24 @@ py::array combine_any(const py::array& x, const py::array& coefficients) {
 }  // namespace
 
 void register_gram(py::module_& m) {
-  m.def("gram", [](const py::array& x) { return has_dtype<float>(x) ? gram_of<float>(x) : gram_of<double>(x); },
-        py::arg("x"), kGramDoc);
-  m.def("cross_gram",
-        [](const py::array& x, const py::array& y) {
-          return has_dtype<float>(x) ? cross_gram_of<float>(x, y) : cross_gram_of<double>(x, y);
-        },
-        py::arg("x"), py::arg("y"), kCrossGramDoc);
-  m.def("combine",
-        [](const py::array& x, const py::array& c) {
-          return has_dtype<float>(x) ? combine_any<float>(x, c) : combine_any<double>(x, c);
-        },
-        py::arg("x"), py::arg("coefficients"), kCombineDoc);
+  m.def(
+      "gram",
+      [](const py::array& x) {
+        return has_dtype<float>(x) ? gram_of<float>(x) : gram_of<double>(x);
+      },
+      py::arg("x"), kGramDoc);
+  m.def(
+      "cross_gram",
+      [](const py::array& x, const py::array& y) {
+        return has_dtype<float>(x) ? cross_gram_of<float>(x, y) : cross_gram_of<double>(x, y);
+      },
+      py::arg("x"), py::arg("y"), kCrossGramDoc);
+  m.def(
+      "combine",
+      [](const py::array& x, const py::array& c) {
+        return has_dtype<float>(x) ? combine_any<float>(x, c) : combine_any<double>(x, c);
+      },
+      py::arg("x"), py::arg("coefficients"), kCombineDoc);
 }
 
 void register_blas(py::module_& m) {

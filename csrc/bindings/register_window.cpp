@@ -18,7 +18,8 @@ const char* const kCombineDoc =
 
 template <class T>
 void push(SnapshotWindow<T>& window, const py::sequence& segments) {
-  const std::vector<T*> data = segment_arguments<T>(segments, &window.segment_sizes(), "segments", false);
+  const std::vector<T*> data =
+      segment_arguments<T>(segments, &window.segment_sizes(), "segments", false);
   const py::gil_scoped_release release;  // all arrays are unpacked
   window.push(data.data());
 }
@@ -33,11 +34,12 @@ py::array gram_matrix(SnapshotWindow<T>& window, bool raw) {
 }
 
 template <class T>
-void combine_into(const SnapshotWindow<T>& window, const py::array_t<double, py::array::c_style>& coefficients,
+void combine_into(const SnapshotWindow<T>& window,
+                  const py::array_t<double, py::array::c_style>& coefficients,
                   const py::sequence& out) {
   if (coefficients.ndim() != 1 || coefficients.size() != window.size())
-    throw py::value_error("coefficients must have shape (" + std::to_string(window.size()) + ",), got " +
-                          shape_of(coefficients));
+    throw py::value_error("coefficients must have shape (" + std::to_string(window.size()) +
+                          ",), got " + shape_of(coefficients));
   const std::vector<T*> data = segment_arguments<T>(out, &window.segment_sizes(), "out", true);
   const double* weights = coefficients.data();
   const int64_t count = coefficients.size();

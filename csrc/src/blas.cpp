@@ -62,8 +62,9 @@ void gemm(Op op_a, Op op_b, double alpha, MatrixView<const double> a, MatrixView
           double beta, MatrixView<double> c) {
   KOOPCORE_REQUIRE(rows_of(op_a, a) == c.rows && cols_of(op_b, b) == c.cols &&
                    cols_of(op_a, a) == rows_of(op_b, b))
-      << "gemm: shapes do not match: (" << rows_of(op_a, a) << ", " << cols_of(op_a, a) << ") times ("
-      << rows_of(op_b, b) << ", " << cols_of(op_b, b) << ") into (" << c.rows << ", " << c.cols << ")";
+      << "gemm: shapes do not match: (" << rows_of(op_a, a) << ", " << cols_of(op_a, a)
+      << ") times (" << rows_of(op_b, b) << ", " << cols_of(op_b, b) << ") into (" << c.rows << ", "
+      << c.cols << ")";
   const char ta = static_cast<char>(op_a), tb = static_cast<char>(op_b);
   const int m = narrow(c.rows, "gemm rows"), n = narrow(c.cols, "gemm columns");
   const int k = narrow(cols_of(op_a, a), "gemm inner size");
@@ -76,7 +77,8 @@ void gemm(Op op_a, Op op_b, double alpha, MatrixView<const double> a, MatrixView
 
 void syrk_add(Op op_a, MatrixView<const double> a, MatrixView<double> c) {
   KOOPCORE_REQUIRE(rows_of(op_a, a) == c.rows && c.rows == c.cols)
-      << "syrk: op(a) has " << rows_of(op_a, a) << " rows, c is (" << c.rows << ", " << c.cols << ")";
+      << "syrk: op(a) has " << rows_of(op_a, a) << " rows, c is (" << c.rows << ", " << c.cols
+      << ")";
   const char uplo = 'U', trans = static_cast<char>(op_a);
   const int n = narrow(c.rows, "syrk size"), k = narrow(cols_of(op_a, a), "syrk inner size");
   const int lda = narrow(a.ld, "syrk ld of a"), ldc = narrow(c.ld, "syrk ld of c");
@@ -143,7 +145,8 @@ Eigen general_eigen(MatrixView<double> a) {
 
 int64_t least_squares(MatrixView<Complex> a, MatrixView<Complex> rhs, double rcond) {
   KOOPCORE_REQUIRE(a.rows == a.cols && rhs.rows == a.rows)
-      << "least_squares: a is (" << a.rows << ", " << a.cols << "), rhs has " << rhs.rows << " rows";
+      << "least_squares: a is (" << a.rows << ", " << a.cols << "), rhs has " << rhs.rows
+      << " rows";
   const int n = narrow(a.rows, "least_squares size"), nrhs = narrow(rhs.cols, "right-hand sides");
   const int lda = narrow(a.ld, "ld of a"), ldb = narrow(rhs.ld, "ld of rhs");
   if (n == 0 || nrhs == 0) return 0;
@@ -152,8 +155,8 @@ int64_t least_squares(MatrixView<Complex> a, MatrixView<Complex> rhs, double rco
   Complex size;
   double real_size = 0.0;
   KOOPCORE_FORTRAN(zgelsd)
-  (&n, &n, &nrhs, a.data, &lda, rhs.data, &ldb, sigma.data(), &rcond, &effective_rank, &size, &lwork,
-   &real_size, &int_size, &info);
+  (&n, &n, &nrhs, a.data, &lda, rhs.data, &ldb, sigma.data(), &rcond, &effective_rank, &size,
+   &lwork, &real_size, &int_size, &info);
   check_info(info, "zgelsd");
   lwork = static_cast<int>(size.real());
   std::vector<Complex> work(static_cast<size_t>(lwork));

@@ -42,9 +42,8 @@ Matrix<double> copy_of(MatrixView<const double> view) {
 int64_t choose_rank(const std::vector<double>& sigma, const DmdOptions& options) {
   const auto count = static_cast<int64_t>(sigma.size());
   if (count == 0 || sigma[0] == 0.0) return 0;
-  const double tolerance = options.tolerance >= 0.0
-                               ? options.tolerance
-                               : std::sqrt(static_cast<double>(count) * kEps);
+  const double tolerance =
+      options.tolerance >= 0.0 ? options.tolerance : std::sqrt(static_cast<double>(count) * kEps);
   int64_t rank = 0;
   while (rank < count && sigma[static_cast<size_t>(rank)] > tolerance * sigma[0]) ++rank;
   if (options.max_rank > 0) rank = std::min(rank, options.max_rank);
@@ -139,7 +138,8 @@ void Dmd::check(const DmdOptions& options) const {
   KOOPCORE_REQUIRE(g.rows() == g.cols())
       << "gram must be square, got (" << g.rows() << ", " << g.cols() << ")";
   KOOPCORE_REQUIRE(lag_ >= 1 && (lag_ == 1 || !affine_))
-      << "lag is " << lag_ << (affine_ ? "; affine dynamics need a time series (lag 1)" : "; it counts from 1");
+      << "lag is " << lag_
+      << (affine_ ? "; affine dynamics need a time series (lag 1)" : "; it counts from 1");
   KOOPCORE_REQUIRE(pairs() >= 1) << "a fit needs at least " << snapshots_ - pairs() + 1
                                  << " snapshots, got " << snapshots_;
   KOOPCORE_REQUIRE(options.max_rank >= 0 && options.max_rank <= pairs())
@@ -180,7 +180,8 @@ void Dmd::fit_operator(const DmdOptions& options) {
   std::vector<int64_t> order(static_cast<size_t>(r));
   std::iota(order.begin(), order.end(), int64_t{0});
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return std::abs(eigen.values[static_cast<size_t>(a)]) > std::abs(eigen.values[static_cast<size_t>(b)]);
+    return std::abs(eigen.values[static_cast<size_t>(a)]) >
+           std::abs(eigen.values[static_cast<size_t>(b)]);
   });
   eigenvectors_ = Matrix<Complex>(r, r);
   mode_weights_ = Matrix<Complex>(p, r);
@@ -243,7 +244,8 @@ std::vector<double> Dmd::forecast(double horizon) const {
 }
 
 Matrix<double> Dmd::predict(MatrixView<const double> cross, double steps) const {
-  KOOPCORE_REQUIRE(std::isfinite(steps) && steps >= 1.0) << "steps must be at least 1, got " << steps;
+  KOOPCORE_REQUIRE(std::isfinite(steps) && steps >= 1.0)
+      << "steps must be at least 1, got " << steps;
   KOOPCORE_REQUIRE(cross.rows == snapshots_)
       << "cross has " << cross.rows << " rows; the fit has " << snapshots_ << " snapshots";
   Matrix<double> result(snapshots_, cross.cols);
@@ -255,7 +257,8 @@ Matrix<double> Dmd::predict(MatrixView<const double> cross, double steps) const 
     for (int64_t i = 0; i < pairs(); ++i) {
       const Matrix<double>& g = snapshot_gram_;
       x_cross[static_cast<size_t>(i)] =
-          affine_ ? (cross(i + 1, q) - cross(i, q)) - (g(i + 1, anchor) - g(i, anchor)) : cross(i, q);
+          affine_ ? (cross(i + 1, q) - cross(i, q)) - (g(i + 1, anchor) - g(i, anchor))
+                  : cross(i, q);
     }
     std::vector<Complex> weights = spectral_coordinates(x_cross);
     for (size_t i = 0; i < weights.size(); ++i)
@@ -313,8 +316,7 @@ std::vector<Complex> Dmd::amplitudes(bool whole_window) const {
       system(i, j) = inner(i, j) * overlap;
     }
   for (int64_t j = 0; j < r; ++j)
-    for (int64_t k = 0; k < targets; ++k)
-      solution(j, 0) += std::conj(powers(j, k)) * seen(j, k);
+    for (int64_t k = 0; k < targets; ++k) solution(j, 0) += std::conj(powers(j, k)) * seen(j, k);
   blas::least_squares(system.view(), solution.view(), kRcond);
   return {solution.view().data, solution.view().data + r};
 }

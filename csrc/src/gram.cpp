@@ -141,7 +141,8 @@ void update_gram(MatrixView<const T> x, const std::vector<ColumnRange>& changed,
 template <class T>
 void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out) {
   check_combine(x.rows, x.cols, c.rows, c.cols, out.rows, out.cols);
-  combine_blocks(x, c, [&](int64_t i, int64_t j, double value) { out(i, j) = static_cast<T>(value); });
+  combine_blocks(x, c,
+                 [&](int64_t i, int64_t j, double value) { out(i, j) = static_cast<T>(value); });
 }
 
 template <class T>
@@ -160,13 +161,13 @@ void combine(StridedView<const T> x, MatrixView<const std::complex<double>> c,
   });
 }
 
-#define KOOPCORE_INSTANTIATE(T)                                                            \
-  template void gram<T>(StridedView<const T>, MatrixView<double>);                         \
+#define KOOPCORE_INSTANTIATE(T)                                                                \
+  template void gram<T>(StridedView<const T>, MatrixView<double>);                             \
   template void cross_gram<T>(StridedView<const T>, StridedView<const T>, MatrixView<double>); \
-  template void update_gram<T>(MatrixView<const T>, const std::vector<ColumnRange>&,       \
-                               MatrixView<double>, BlockScratch&);                         \
-  template void combine<T>(StridedView<const T>, MatrixView<const double>, MatrixView<T>); \
-  template void combine<T>(StridedView<const T>, MatrixView<const std::complex<double>>,   \
+  template void update_gram<T>(MatrixView<const T>, const std::vector<ColumnRange>&,           \
+                               MatrixView<double>, BlockScratch&);                             \
+  template void combine<T>(StridedView<const T>, MatrixView<const double>, MatrixView<T>);     \
+  template void combine<T>(StridedView<const T>, MatrixView<const std::complex<double>>,       \
                            MatrixView<std::complex<T>>);
 KOOPCORE_INSTANTIATE(float)
 KOOPCORE_INSTANTIATE(double)

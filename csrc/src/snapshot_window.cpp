@@ -56,8 +56,8 @@ int64_t total_size(const std::vector<int64_t>& sizes) {
 }
 
 int64_t slots_for(int64_t capacity) {
-  KOOPCORE_REQUIRE(capacity >= 2)
-      << "capacity is " << capacity << "; a window needs at least 2 snapshots";
+  KOOPCORE_REQUIRE(capacity >= 2) << "capacity is " << capacity
+                                  << "; a window needs at least 2 snapshots";
   return capacity + 1;
 }
 
@@ -88,8 +88,9 @@ void SnapshotWindow<T>::append(SegmentAt segment_at) {
     bad |= subtract(segment, reference + offset, target + offset, segment_sizes_[i]);
     offset += segment_sizes_[i];
   }
-  KOOPCORE_REQUIRE(bad == 0) << "the snapshot has a value that is not finite (or overflows when the "
-                                "reference is subtracted); it was not recorded";
+  KOOPCORE_REQUIRE(bad == 0)
+      << "the snapshot has a value that is not finite (or overflows when the "
+         "reference is subtracted); it was not recorded";
   if (size_ == 0) reference_pending_ = true;
   if (size_ == capacity())
     start_ = (start_ + 1) % slots_;
@@ -107,8 +108,8 @@ void SnapshotWindow<T>::push(const T* const* segments) {
 template <class T>
 void SnapshotWindow<T>::push_block(StridedView<const T> block) {
   KOOPCORE_REQUIRE(block.rows == state_size_ && block.row_stride == 1 && segment_sizes_.size() == 1)
-      << "block has " << block.rows << " rows with stride " << block.row_stride << "; this window of "
-      << segment_sizes_.size() << " segment(s) takes " << state_size_
+      << "block has " << block.rows << " rows with stride " << block.row_stride
+      << "; this window of " << segment_sizes_.size() << " segment(s) takes " << state_size_
       << " contiguous numbers per snapshot";
   for (int64_t j = 0; j < block.cols; ++j)
     for (int64_t i = 0; i < block.rows; ++i)
@@ -183,7 +184,8 @@ template <class T>
 void SnapshotWindow<T>::gram(MatrixView<double> out, bool raw) {
   const std::lock_guard<std::mutex> lock(mutex_);
   KOOPCORE_REQUIRE(out.rows == size_ && out.cols == size_)
-      << "out is (" << out.rows << ", " << out.cols << "); the window holds " << size_ << " snapshots";
+      << "out is (" << out.rows << ", " << out.cols << "); the window holds " << size_
+      << " snapshots";
   update();
   const Matrix<double>& g = column_gram_;
   for (int64_t k = 0; k < size_; ++k)
@@ -209,7 +211,8 @@ void SnapshotWindow<T>::combine(const double* coefficients, int64_t count,
       for (int64_t k = 0; k < size_; ++k) {
         const T* difference = at + column_of(k) * state_size_;
         const double weight = coefficients[k];
-        for (int64_t i = 0; i < rows; ++i) accumulated[i] += weight * static_cast<double>(difference[i]);
+        for (int64_t i = 0; i < rows; ++i)
+          accumulated[i] += weight * static_cast<double>(difference[i]);
       }
       std::copy_n(accumulated, rows, segments[s] + row);
       at += rows;

@@ -48,7 +48,8 @@ double largest_difference(const A& a, const B& b) {
   double largest = 0.0;
   for (int64_t j = 0; j < a.cols(); ++j)
     for (int64_t i = 0; i < a.rows(); ++i)
-      largest = std::max(largest, std::abs(static_cast<double>(a(i, j)) - static_cast<double>(b(i, j))));
+      largest =
+          std::max(largest, std::abs(static_cast<double>(a(i, j)) - static_cast<double>(b(i, j))));
   return largest;
 }
 
@@ -63,7 +64,8 @@ Matrix<T> decaying_modes(int64_t rows, int64_t cols, const std::vector<double>& 
     for (int64_t i = 0; i < rows; ++i) {
       double value = fixed_point;
       for (size_t k = 0; k < rates.size(); ++k)
-        value += directions(i, static_cast<int64_t>(k)) * std::pow(rates[k], static_cast<double>(t));
+        value +=
+            directions(i, static_cast<int64_t>(k)) * std::pow(rates[k], static_cast<double>(t));
       out(i, t) = static_cast<T>(value);
     }
   return out;

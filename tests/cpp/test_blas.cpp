@@ -27,7 +27,8 @@ TEST_CASE("general_eigen unpacks conjugate pairs") {
   const blas::Eigen eigen = blas::general_eigen(overwritten.view());
   for (int64_t j = 0; j < 2; ++j)
     for (int64_t i = 0; i < 2; ++i) {
-      const auto image = rotation(i, 0) * eigen.vectors(0, j) + rotation(i, 1) * eigen.vectors(1, j);
+      const auto image =
+          rotation(i, 0) * eigen.vectors(0, j) + rotation(i, 1) * eigen.vectors(1, j);
       CHECK(std::abs(image - eigen.values[static_cast<size_t>(j)] * eigen.vectors(i, j)) < 1e-14);
     }
   CHECK(std::abs(eigen.values[0].imag()) == doctest::Approx(0.8));

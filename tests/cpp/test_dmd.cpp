@@ -13,11 +13,13 @@ std::vector<double> combined(const Matrix<T>& states, const std::vector<double>&
   std::vector<double> out(static_cast<size_t>(states.rows()));
   for (int64_t j = 0; j < states.cols(); ++j)
     for (int64_t i = 0; i < states.rows(); ++i)
-      out[static_cast<size_t>(i)] += coefficients[static_cast<size_t>(j)] * static_cast<double>(states(i, j));
+      out[static_cast<size_t>(i)] +=
+          coefficients[static_cast<size_t>(j)] * static_cast<double>(states(i, j));
   return out;
 }
 
-double largest_error(const std::vector<double>& got, const Matrix<double>& expected, int64_t column) {
+double largest_error(const std::vector<double>& got, const Matrix<double>& expected,
+                     int64_t column) {
   double worst = 0.0;
   for (int64_t i = 0; i < expected.rows(); ++i)
     worst = std::max(worst, std::abs(got[static_cast<size_t>(i)] - expected(i, column)));
@@ -47,7 +49,8 @@ TEST_CASE("forecasts continue the series, exact and projected, at fractions too"
     options.exact = exact;
     const Dmd dmd(gram_of(seen).view(), 1, options);
     for (const int64_t horizon : {0, 1, 2, 22})
-      CHECK(largest_error(combined(seen, dmd.forecast(static_cast<double>(horizon))), all, 7 + horizon) < 1e-9);
+      CHECK(largest_error(combined(seen, dmd.forecast(static_cast<double>(horizon))), all,
+                          7 + horizon) < 1e-9);
     const std::vector<double> half = combined(seen, dmd.forecast(2.5));
     const std::vector<double> before = combined(seen, dmd.forecast(2.0));
     CHECK(std::abs(half[0]) < std::abs(before[0]));
@@ -72,7 +75,8 @@ TEST_CASE("affine forecasts reach the fixed point and keep the coefficients' sum
       if (horizon <= 32.0)
         CHECK(largest_error(combined(seen, c), all, 7 + static_cast<int64_t>(horizon)) < 1e-8);
       else
-        for (const double value : combined(seen, c)) CHECK(value == doctest::Approx(5.0).epsilon(1e-7));
+        for (const double value : combined(seen, c))
+          CHECK(value == doctest::Approx(5.0).epsilon(1e-7));
     }
   }
 }
@@ -150,19 +154,22 @@ TEST_CASE("a defective operator is forecast all the same") {
   Matrix<double> seen(30, 8);
   for (int64_t t = 0; t < 8; ++t)
     for (int64_t i = 0; i < 30; ++i)
-      seen(i, t) = (ab(i, 0) + ab(i, 1) * static_cast<double>(t)) * std::pow(0.9, static_cast<double>(t));
+      seen(i, t) =
+          (ab(i, 0) + ab(i, 1) * static_cast<double>(t)) * std::pow(0.9, static_cast<double>(t));
   DmdOptions options;
   options.max_rank = 2;
   const Dmd dmd(gram_of(seen).view(), 1, options);
   const std::vector<double> next = combined(seen, dmd.forecast(5.0));
-  CHECK(next[4] == doctest::Approx((ab(4, 0) + 12.0 * ab(4, 1)) * std::pow(0.9, 12.0)).epsilon(1e-6));
+  CHECK(next[4] ==
+        doctest::Approx((ab(4, 0) + 12.0 * ab(4, 1)) * std::pow(0.9, 12.0)).epsilon(1e-6));
 }
 
 TEST_CASE("bad input is refused with its values") {
   const Matrix<double> g = gram_of(decaying_modes<double>(20, 4, {0.9}));
   DmdOptions options;
   options.max_rank = 4;
-  CHECK_THROWS_WITH_AS(Dmd(g.view(), 1, options), "rank=4 needs at least 5 snapshots, got 4", Error);
+  CHECK_THROWS_WITH_AS(Dmd(g.view(), 1, options), "rank=4 needs at least 5 snapshots, got 4",
+                       Error);
   options = {};
   options.energy = 0.0;
   CHECK_THROWS_AS(Dmd(g.view(), 1, options), Error);
@@ -174,7 +181,8 @@ TEST_CASE("bad input is refused with its values") {
   CHECK_THROWS_AS(Dmd(g.view(), 2, options), Error);
   const Matrix<double> one(1, 1), two(2, 2), wide(2, 3), none(0, 0);
   CHECK_THROWS_WITH_AS(Dmd(one.view(), 1, {}), "a fit needs at least 2 snapshots, got 1", Error);
-  CHECK_THROWS_WITH_AS(Dmd(two.view(), 1, options), "a fit needs at least 3 snapshots, got 2", Error);
+  CHECK_THROWS_WITH_AS(Dmd(two.view(), 1, options), "a fit needs at least 3 snapshots, got 2",
+                       Error);
   CHECK_THROWS_AS(Dmd(wide.view(), 1, {}), Error);
   CHECK_THROWS_AS(Dmd(none.view(), 1, {}), Error);
   Matrix<double> bad = g;

@@ -20,6 +20,10 @@ void* operator new(std::size_t size) {
   if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
   throw std::bad_alloc();
 }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  ++allocations;
+  return std::malloc(size == 0 ? 1 : size);
+}
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
@@ -93,22 +97,25 @@ TEST_CASE_TEMPLATE("combine gives the combination of the snapshots, to every seg
   window.combine(coefficients, 4, out);
   for (int64_t i = 0; i < n; ++i) {
     double expected = 0.0;
-    for (int64_t k = 0; k < 4; ++k) expected += coefficients[k] * static_cast<double>(states(i, 2 + k));
-    const T value = i < n - 7 ? first[static_cast<size_t>(i)] : second[static_cast<size_t>(i - n + 7)];
+    for (int64_t k = 0; k < 4; ++k)
+      expected += coefficients[k] * static_cast<double>(states(i, 2 + k));
+    const T value =
+        i < n - 7 ? first[static_cast<size_t>(i)] : second[static_cast<size_t>(i - n + 7)];
     REQUIRE(std::abs(static_cast<double>(value) - expected) < 60.0 * eps<T>());
   }
 }
 
-TEST_CASE_TEMPLATE("after 10,000 pushes of a drifting state the window equals a fresh one", T, float,
-                   double) {
+TEST_CASE_TEMPLATE("after 10,000 pushes of a drifting state the window equals a fresh one", T,
+                   float, double) {
   const int64_t n = 50, capacity = 6;
   const Matrix<double> direction = random_matrix<double>(n, 2, 4);
   SnapshotWindow<T> window({n}, capacity), fresh({n}, capacity);
   std::vector<T> state(static_cast<size_t>(n));
   for (int64_t t = 0; t < 10000; ++t) {
     for (int64_t i = 0; i < n; ++i)
-      state[static_cast<size_t>(i)] = static_cast<T>(
-          1e-2 * static_cast<double>(t) * direction(i, 0) + 1e-2 * std::sin(0.7 * static_cast<double>(t)) * direction(i, 1));
+      state[static_cast<size_t>(i)] =
+          static_cast<T>(1e-2 * static_cast<double>(t) * direction(i, 0) +
+                         1e-2 * std::sin(0.7 * static_cast<double>(t)) * direction(i, 1));
     push(window, state.data());
     if (t % 5 == 0) (void)gram_of(window);
     if (t >= 10000 - capacity) push(fresh, state.data());
@@ -132,7 +139,8 @@ TEST_CASE_TEMPLATE("moving the reference loses nothing of the snapshots", T, flo
   for (int64_t t = 0; t < 5; ++t) {
     std::vector<T> state(static_cast<size_t>(n));
     for (int64_t i = 0; i < n; ++i)
-      state[static_cast<size_t>(i)] = static_cast<T>(t == 0 ? 1.0 : 2.0) + static_cast<T>(1e-3) * noise(i, t);
+      state[static_cast<size_t>(i)] =
+          static_cast<T>(t == 0 ? 1.0 : 2.0) + static_cast<T>(1e-3) * noise(i, t);
     states.push_back(state);
     push(window, state.data());
   }
@@ -167,7 +175,8 @@ TEST_CASE("push, gram and combine allocate nothing after construction") {
   CHECK(allocations == before);
 }
 
-TEST_CASE_TEMPLATE("a snapshot that is not finite is refused and changes nothing", T, float, double) {
+TEST_CASE_TEMPLATE("a snapshot that is not finite is refused and changes nothing", T, float,
+                   double) {
   const Matrix<T> states = random_matrix<T>(8, 7, 7);
   SnapshotWindow<T> window({8}, 3);
   std::vector<T> bad(8, T(1));

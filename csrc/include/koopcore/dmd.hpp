@@ -65,15 +65,15 @@ class Dmd {
   std::vector<Complex> spectral_coordinates(const std::vector<double>& x_cross) const;
   void add_combination(const std::vector<Complex>& weights, double* coefficients) const;
 
-  int64_t snapshots_;        // columns of S
-  int64_t columns_;          // of the fitted matrix: S, or its first differences
+  int64_t snapshots_;  // columns of S
+  int64_t columns_;    // of the fitted matrix: S, or its first differences
   int64_t lag_;
   bool exact_;
   bool affine_;
   Unstable unstable_;
   Matrix<double> snapshot_gram_;
-  Matrix<double> gram_;         // of the fitted matrix
-  Matrix<double> basis_;        // V S^-1: the reduced basis is X * basis_
+  Matrix<double> gram_;   // of the fitted matrix
+  Matrix<double> basis_;  // V S^-1: the reduced basis is X * basis_
   Matrix<double> operator_;
   std::vector<double> singular_values_;
   std::vector<Complex> eigenvalues_;

@@ -1,0 +1,38 @@
+// Watches a decaying state, forecasts it with the installed library, and checks the answer.
+
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include <koopcore/koopcore.hpp>
+
+int main() {
+  koopcore::SnapshotWindow<float> window({3}, 5);
+  const float fixed_point[] = {1.0f, -2.0f, 0.5f};
+  for (int t = 0; t < 12; ++t) {
+    float state[3];
+    for (int i = 0; i < 3; ++i) state[i] = fixed_point[i] + std::pow(0.5f, static_cast<float>(t));
+    const float* segments[] = {state};
+    window.push(segments);
+  }
+
+  koopcore::Matrix<double> gram(window.size(), window.size());
+  window.gram(gram.view());
+  koopcore::DmdOptions options;
+  options.affine = true;
+  const koopcore::Dmd dmd(gram.view(), 1, options);
+  const std::vector<double> coefficients = dmd.forecast(1000.0);
+
+  float forecast[3];
+  float* out[] = {forecast};
+  window.combine(coefficients.data(), window.size(), out);
+  for (int i = 0; i < 3; ++i)
+    if (std::fabs(forecast[i] - fixed_point[i]) > 1e-4f) return 1;
+  std::printf("forecast %.3f %.3f %.3f\n", forecast[0], forecast[1], forecast[2]);
+  try {
+    koopcore::SnapshotWindow<double> refused({3}, 1);
+  } catch (const koopcore::Error&) {
+    return 0;
+  }
+  return 2;
+}
