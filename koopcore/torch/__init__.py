@@ -1,0 +1,19 @@
+"""Koopman forecasts inside a PyTorch training loop.
+
+Reading order: ``recorder`` (what a snapshot is), ``trial`` (how a forecast is tried and a horizon
+chosen), ``results`` (what is reported), ``accelerator`` (the optimizer hook that joins them with
+`koopcore.WindowDMD`).
+"""
+
+try:
+    import torch as _torch  # noqa: F401  (only to say clearly that it is missing)
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "koopcore.torch needs PyTorch, which is not installed; "
+        'install it with: pip install "koopcore[torch]"'
+    ) from error
+
+from koopcore.torch.accelerator import KoopmanAccelerator
+from koopcore.torch.results import AcceleratorStats, Jump
+
+__all__ = ["AcceleratorStats", "Jump", "KoopmanAccelerator"]
