@@ -10,7 +10,7 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt constraints.txt $(shell find c
 .PHONY: demo test bench lint format doctest clean
 
 demo: $(VENV)/.compare
-	$(BIN)/koopcore compare hamiltonian hamiltonian-50 digits digits-64 --seeds 3 --out koopcore-compare
+	$(BIN)/koopcore compare hamiltonian digits --seeds 3 --jobs 2 --out koopcore-compare
 
 test: $(VENV)/.test doctest
 	$(BIN)/python -m pytest
