@@ -17,7 +17,8 @@ test: $(VENV)/.test doctest
 
 bench: $(VENV)/.bench
 	@mkdir -p bench/results
-	$(BIN)/python -m pytest bench -o testpaths=bench --benchmark-json=bench/results/latest.json
+	$(BIN)/python -m pytest bench -o "python_files=bench_*.py" --import-mode=prepend \
+		--benchmark-json=bench/results/latest.json
 	$(BIN)/python bench/summary.py bench/results/latest.json
 
 lint: $(VENV)/.test

@@ -1,0 +1,43 @@
+"""Print the ratios of a benchmark run: python bench/summary.py bench/results/latest.json."""
+
+import json
+import sys
+
+
+def main(path):
+    with open(path) as file:
+        report = json.load(file)
+    median = {b["name"]: b["stats"]["median"] for b in report["benchmarks"]}
+    extra = {b["name"]: b["extra_info"] for b in report["benchmarks"]}
+    limit = max(median["test_copy"], median["test_gram_flops_at_gemm_peak"])
+    fit = median["test_koopcore"]
+    recorded = median["test_hook[recorded]"] / 10
+    rows = [
+        ("fit n=1e6 m=64 r=10 float32: PyDMD / koopcore", median["test_pydmd"] / fit, ">= 30"),
+        ("  NumPy with a float64-blocked Gram / koopcore",
+         median["test_numpy_blocked_gram"] / fit, ""),
+        ("  koopcore / limit (copy, or Gram flops at gemm peak)", fit / limit, ""),
+        ("  row-major input / column-major input", median["test_koopcore_row_major"] / fit, ""),
+        ("  peak memory above the input / input, koopcore",
+         extra["test_koopcore"]["peak_memory"], "<= 1.2"),
+        ("  the same, PyDMD", extra["test_pydmd"]["peak_memory"], ""),
+        ("push n=1e6: push / copy of the state",
+         median["test_push"] / median["test_copy_of_the_state"], ""),
+        ("combine n=1e6 m=16: combine / read of the window",
+         median["test_combine"] / median["test_read_of_the_window"], ""),
+        ("recorded step, window 10 / full-batch digits step",
+         recorded / median["test_bare_step"], "<= 0.05"),
+        ("step without a snapshot, microseconds", median["test_hook[not-recorded]"] * 1e5, ""),
+        ("import koopcore beyond an empty Python, seconds",
+         median["test_import[koopcore]"] - median["test_import[sys]"], "< 0.3"),
+    ]  # fmt: skip
+    print(f"{report['machine_info']['cpu'].get('brand_raw', 'unknown CPU')}; "
+          f"{report['machine_info']['blas']}, {report['machine_info']['blas_threads']} threads; "
+          "medians of one run")  # fmt: skip
+    width = max(len(name) for name, _, _ in rows)
+    for name, value, goal in rows:
+        print(f"{name:<{width}}  {value:10.3g}  {goal}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
