@@ -112,21 +112,25 @@ class Recorder:
 
     def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
         self._parameters = list(parameters.values())
+        self._places: list[tuple | None] = [None] * len(self._parameters)
+        self._views: list[np.ndarray | None] = [None] * len(self._parameters)
         self._dense_copies: dict[int, torch.Tensor] = {}
 
     def snapshot(self) -> list[np.ndarray]:
         """Return one flat array per parameter, each a view of the parameter's own memory.
 
-        The views are taken afresh each time, since ``p.data = ...`` and ``model.to(...)`` move a
-        parameter. A parameter whose memory has gaps is copied into a dense buffer first.
+        A view is kept until its parameter moves, as ``p.data = ...`` and ``model.to(...)`` make
+        it do; holding the view keeps the old memory, so a new address is always noticed. A
+        parameter whose memory has gaps is copied into a dense buffer each time.
         """
-        views = []
         for i, p in enumerate(self._parameters):
-            view = memory_view(p)
-            views.append(self._dense_view(i, p) if view is None else view)
-        return views
+            place = (p.data_ptr(), p.shape, p.stride())
+            if place != self._places[i]:
+                self._places[i], self._views[i] = place, memory_view(p)
+        return [self._dense_view(i) if view is None else view for i, view in enumerate(self._views)]
 
-    def _dense_view(self, i: int, p: nn.Parameter) -> np.ndarray:
+    def _dense_view(self, i: int) -> np.ndarray:
+        p = self._parameters[i]
         if i not in self._dense_copies:
             self._dense_copies[i] = torch.empty_like(p, requires_grad=False)
         self._dense_copies[i].copy_(p.detach())
