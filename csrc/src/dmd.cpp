@@ -67,7 +67,7 @@ bool is_defective(const Matrix<Complex>& vectors) {
 
 // Eigenvectors that can be used as coordinates. A defective operator is moved by about 1e-10 of
 // its norm first: powers of the moved operator are that close to its own, while its eigenvectors
-// are independent (approximate diagonalisation, Davies 2007).
+// are independent ("approximate diagonalisation").
 blas::Eigen diagonalise(const Matrix<double>& op) {
   Matrix<double> overwritten = op;
   blas::Eigen eigen = blas::general_eigen(overwritten.view());
