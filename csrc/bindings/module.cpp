@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include "koopcore/blas.hpp"
 #include "koopcore/error.hpp"
 #include "register.hpp"
 
@@ -14,6 +15,9 @@ PYBIND11_MODULE(_core, m) {
   error.attr("__module__") = "koopcore";
   error.attr("__doc__") =
       "Bad argument, non-finite data or a numerical failure in the compiled core.";
+  // One thread unless the user asks for more: on cache-sized blocks of tall matrices OpenBLAS's
+  // second thread gains a third at best, and in other runs its waiting doubled the time.
+  koopcore::blas::set_num_threads(1);
   koopcore::bindings::register_blas(m);
   koopcore::bindings::register_gram(m);
   koopcore::bindings::register_snapshot_window(m);

@@ -74,7 +74,7 @@ void register_gram(py::module_& m) {
 
 void register_blas(py::module_& m) {
   m.def("set_num_threads", &blas::set_num_threads, py::arg("n_threads"),
-        "Threads of koopcore's own BLAS; no other library in the process is touched.");
+        "Threads of koopcore's own BLAS, 1 at import; no other library in the process is touched.");
   m.def("num_threads", &blas::num_threads, "Threads of koopcore's own BLAS.");
   m.def("blas_name", &blas::library_name, "Name and build of the BLAS in use.");
 }
