@@ -94,7 +94,7 @@ class WindowDMD(Spectrum):
         """
         segments = self._segments(x)
         if self._buffer is None:
-            self._allocate(segments, isinstance(x, np.ndarray))
+            self._allocate(segments, single=hasattr(x, "__array__"))
         assert self._buffer is not None
         self._buffer.push(segments)
         self._fit = None
@@ -158,15 +158,23 @@ class WindowDMD(Spectrum):
         return self._fit
 
     def _segments(self, x: NDArray[Any] | Sequence[NDArray[Any]]) -> Segments:
-        if isinstance(x, np.ndarray):
-            if x.ndim != 1:
+        if hasattr(x, "__array__"):
+            state = np.asarray(x)
+            if state.ndim != 1:
                 raise ValueError(
-                    f"x has shape {x.shape}; one snapshot is 1-D, or a list of arrays of any shape"
+                    f"x has shape {state.shape}; one snapshot is 1-D, or a list of arrays of any "
+                    "shape"
                 )
-            return [np.ascontiguousarray(x)]
+            return [np.ascontiguousarray(state)]
+        for i, segment in enumerate(x):
+            if not hasattr(segment, "__array__"):
+                raise TypeError(
+                    f"x[{i}] is a {type(segment).__name__}; a snapshot is one 1-D array, or a "
+                    "list of arrays"
+                )
         return [np.ascontiguousarray(segment) for segment in x]
 
-    def _allocate(self, segments: Segments, single: bool) -> None:
+    def _allocate(self, segments: Segments, *, single: bool) -> None:
         if not segments:
             raise ValueError("x is an empty list; a state needs at least one array")
         for i, segment in enumerate(segments):

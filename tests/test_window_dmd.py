@@ -100,6 +100,16 @@ def test_clear_starts_anew_with_the_same_state(dtype):
     np.testing.assert_array_equal(window.forecast(2), before)
 
 
+def test_cpu_tensors_are_taken_as_arrays():
+    torch = pytest.importorskip("torch")
+    X = planted((0.9,), m=5)
+    arrays, tensors = WindowDMD(window=4, rank=1), WindowDMD(window=4, rank=1)
+    for x in X.T:
+        arrays.update(x)
+        tensors.update(torch.from_numpy(x.copy()))
+    np.testing.assert_array_equal(tensors.forecast(3), arrays.forecast(3))
+
+
 def test_strided_vectors_are_taken():
     X = planted((0.9,), m=5)
     window = WindowDMD(window=4, rank=1)
@@ -152,6 +162,7 @@ def test_a_bad_update_is_refused_and_changes_nothing(state, error, message):
     ("state", "error", "message"),
     [
         ([], ValueError, "empty list"),
+        ([1.0, 2.0], TypeError, r"x\[0\] is a float"),
         ([np.ones(2), np.ones(2, np.float32)], TypeError, r"\[1\] has dtype float32"),
         ([np.ones(2), np.ones((0, 3))], ValueError, r"x\[1\] has shape \(0, 3\)"),
         (np.ones(3, np.float16), TypeError, "x has dtype float16"),
