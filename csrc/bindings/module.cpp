@@ -16,7 +16,7 @@ PYBIND11_MODULE(_core, m) {
   error.attr("__doc__") =
       "Bad argument, non-finite data or a numerical failure in the compiled core.";
   // One thread unless the user asks for more: on cache-sized blocks of tall matrices OpenBLAS's
-  // second thread gains a third at best, and in other runs its waiting doubled the time.
+  // second thread gains a third at best and costs as much at worst (bench/bench_threads.py).
   koopcore::blas::set_num_threads(1);
   koopcore::bindings::register_blas(m);
   koopcore::bindings::register_gram(m);
