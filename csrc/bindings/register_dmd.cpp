@@ -37,9 +37,6 @@ void register_dmd(py::module_& m) {
       .def_property_readonly(
           "singular_values", [](const Dmd& d) { return to_array(d.singular_values()); },
           "All singular values of X, falling.")
-      .def_property_readonly(
-          "reduced_operator", [](const Dmd& d) { return to_array(d.reduced_operator()); },
-          "Projected operator (rank x rank).")
       .def(
           "mode_coefficients", [](const Dmd& d) { return to_array(d.mode_coefficients()); },
           "Coefficients (snapshots x rank) of the modes.")

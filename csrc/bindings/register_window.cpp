@@ -56,9 +56,7 @@ void register_as(py::module_& m, const char* name) {
       .def("gram", &gram_matrix<T>, py::arg("raw") = false, kGramDoc)
       .def("combine", &combine_into<T>, py::arg("coefficients"), py::arg("out"), kCombineDoc)
       .def("clear", &Window::clear, "Forget all snapshots.")
-      .def_property_readonly("size", &Window::size, "Snapshots held.")
-      .def_property_readonly("capacity", &Window::capacity, "Snapshots held at most.")
-      .def_property_readonly("state_size", &Window::state_size, "Numbers in one state.");
+      .def_property_readonly("size", &Window::size, "Snapshots held.");
 }
 
 }  // namespace

@@ -171,12 +171,12 @@ void Dmd::fit_operator(const DmdOptions& options) {
       basis_(i, j) = vectors(i, p - 1 - j) / singular_values_[static_cast<size_t>(j)];
 
   Matrix<double> cross(r, p);  // basis^T (X^T Y)
-  operator_ = Matrix<double>(r, r);
+  Matrix<double> projected(r, r);
   const MatrixView<const double> xy = std::as_const(gram_).view().block(0, lag_, p, p);
   blas::gemm(Op::kTranspose, Op::kNone, 1.0, basis_.view(), xy, 0.0, cross.view());
-  blas::gemm(Op::kNone, Op::kNone, 1.0, cross.view(), basis_.view(), 0.0, operator_.view());
+  blas::gemm(Op::kNone, Op::kNone, 1.0, cross.view(), basis_.view(), 0.0, projected.view());
 
-  const blas::Eigen eigen = diagonalise(operator_);
+  const blas::Eigen eigen = diagonalise(projected);
   std::vector<int64_t> order(static_cast<size_t>(r));
   std::iota(order.begin(), order.end(), int64_t{0});
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {

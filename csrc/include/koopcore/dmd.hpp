@@ -39,8 +39,6 @@ class Dmd {
   const std::vector<std::complex<double>>& eigenvalues() const { return eigenvalues_; }
   /// All singular values of X, before truncation, falling.
   const std::vector<double>& singular_values() const { return singular_values_; }
-  /// Projected operator (rank x rank).
-  const Matrix<double>& reduced_operator() const { return operator_; }
 
   /// Modes = S * result (k x rank). With `affine` they are the modes of the differences.
   Matrix<std::complex<double>> mode_coefficients() const;
@@ -74,10 +72,9 @@ class Dmd {
   Matrix<double> snapshot_gram_;
   Matrix<double> gram_;   // of the fitted matrix
   Matrix<double> basis_;  // V S^-1: the reduced basis is X * basis_
-  Matrix<double> operator_;
   std::vector<double> singular_values_;
   std::vector<Complex> eigenvalues_;
-  Matrix<Complex> eigenvectors_;     // of operator_
+  Matrix<Complex> eigenvectors_;     // of the projected operator
   Matrix<Complex> mode_weights_;     // basis_ * eigenvectors_
   std::vector<Complex> last_state_;  // spectral coordinates of the last column
 };
