@@ -7,11 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from koopcore import _core
-from koopcore._base import FitOptions, Spectrum, checked_dt, require_float
+from koopcore._arrays import as_numpy
+from koopcore._base import FitOptions, Rank, checked_dt, one_of
+from koopcore._estimator import Estimator
+from koopcore._problem import Fitted, Problem, fit
+from koopcore._snapshots import Snapshots, gathered
+from koopcore._sparse import sparse_amplitudes
+from koopcore._trust import horizons_of
+
+# solver="auto" takes the QR route for float64 data whose smallest kept singular value is below this
+# share of the largest: the Gram route's eigenvalues are off by about eps over its square.
+GRAM_RESOLVES = 1e-4
 
 
-class DMD(Spectrum):
+class DMD(Estimator):
     """Dynamic mode decomposition of snapshots in columns.
 
     Fits the linear operator ``A`` of ``x_{t+1} = A x_t`` on the leading directions of the data
@@ -22,26 +31,46 @@ class DMD(Spectrum):
 
     Parameters
     ----------
-    rank : int, float in (0, 1) or None
-        Number of modes, share of the energy (sum of squared singular values) to keep, or all that
-        `tol` lets through. An int is lowered where the data have fewer directions.
+    rank : int, float in (0, 1), "svht", "cv" or None
+        Number of modes; share of the energy (sum of squared singular values) to keep; the optimal
+        hard threshold for unknown noise (Gavish & Donoho 2014); cross-validated on held-out
+        snapshots; or all that `tol` lets through. A number is lowered where the data have fewer
+        directions.
     svd_rank : int or float, optional
-        PyDMD's name for `rank`. -1 means None; 0 (a threshold by PyDMD) is not offered.
+        PyDMD's name for `rank`: -1 means None and 0 means "svht".
+    variant : {"standard", "tls", "forward-backward", "symmetric", "optimized"}
+        Least squares; total least squares, against noise in all snapshots (Hemati et al. 2017);
+        forward-backward, likewise (Dawson et al. 2016); symmetric operator, as of gradient descent
+        (Baddoo et al. 2023); exponentials fitted to all snapshots (Askham & Kutz 2018).
+    exact : bool, optional
+        Exact modes, in the span of the later snapshots, or projected ones. Default: exact where
+        they exist, which is with "standard" and "tls".
+    affine : bool or {"differences", "constant"}
+        Fit ``x_{t+1} = A x_t + b``: through first differences (True), whose modes and amplitudes
+        they then are, or with a constant among the observables.
+    delays : int
+        Successive snapshots stacked into one state (Arbabi & Mezic 2017); 1 is none.
+    ridge : float
+        ``(X X^T + ridge * mean eigenvalue)^-1`` in place of the inverse.
+    constraint : {None, "stable", "unit_circle", "real"}
+        Move every eigenvalue to the nearest admissible one; "optimized" fits under it.
+    sparsity : float in [0, 1), optional
+        Keep the modes with an amplitude under an L1 penalty, a share of the one that leaves none
+        (Jovanovic et al. 2014).
     tol : float, optional
-        Drop singular values below this times the largest. Default: ``sqrt(m * eps)``, about 1e-7,
-        the least that a Gram matrix resolves.
-    exact : bool
-        Exact modes, in the span of the later snapshots (PyDMD's default is False, projected).
+        Drop singular values below this times the largest. Default: what the solver resolves.
+    solver : {"auto", "gram", "qr"}
+        Gram matrix, which resolves singular values down to about 1e-7 of the largest; triangular
+        factor, for float64 data beyond that, at several times the cost; or the second where the
+        first is not enough. `solver_` says which it was.
     opt : bool
         Fit the amplitudes to all snapshots; otherwise, as in PyDMD by default, to the first.
-    affine : bool
-        Fit ``x_{t+1} = A x_t + b`` through first differences: for dynamics around a fixed point
-        away from zero. Modes and amplitudes then belong to the differences.
-    unstable : {"clip", "keep"}
-        In `forecast` and `predict`, put eigenvalues outside the unit circle onto it (default), or
-        keep them. `eigenvalues`, `reconstruct` and `dynamics` always use them as fitted.
+    unstable : {"clip", "reflect", "drop", "keep"}
+        Eigenvalues outside the unit circle in `forecast` and `predict`: put onto it (default),
+        mirrored into it, left out, or kept. `eigenvalues`, `reconstruct` and `dynamics` always use
+        them as fitted.
     dt : float
-        Time between two snapshots, for `frequency` and `growth_rate`.
+        Time between two snapshots.
 
     Examples
     --------
@@ -57,37 +86,62 @@ class DMD(Spectrum):
 
     def __init__(
         self,
-        rank: int | float | None = None,
+        rank: Rank = None,
         *,
         svd_rank: int | float | None = None,
+        variant: str = "standard",
+        exact: bool | None = None,
+        affine: bool | str = False,
+        delays: int = 1,
+        ridge: float = 0.0,
+        constraint: str | None = None,
+        sparsity: float | None = None,
         tol: float | None = None,
-        exact: bool = True,
+        solver: str = "auto",
         opt: bool = False,
-        affine: bool = False,
         unstable: str = "clip",
         dt: float = 1.0,
     ) -> None:
         if svd_rank is not None:
             if rank is not None:
                 raise ValueError(f"rank={rank!r} and svd_rank={svd_rank!r} mean the same: give one")
-            rank = None if svd_rank == -1 else svd_rank
+            rank = {-1: None, 0: "svht"}.get(svd_rank, svd_rank)
+        if sparsity is not None and not 0.0 <= sparsity < 1.0:
+            raise ValueError(f"sparsity={sparsity!r} is a share of the largest penalty: 0 <= .. < 1")
         self.rank = rank
+        self.solver = one_of("solver", solver, ("auto", "gram", "qr"))
+        self.sparsity = sparsity
         self.opt = bool(opt)
         self.dt = checked_dt(dt)
-        self._options = FitOptions.checked(rank, tol, exact=exact, affine=affine, unstable=unstable)
-        self._fit: _core.Dmd | None = None
-        self._x: NDArray[Any] = np.empty((0, 0))
-        self._y: NDArray[Any] | None = None
+        self._options = FitOptions.checked(
+            rank,
+            tol,
+            variant=variant,
+            exact=exact,
+            affine=affine,
+            delays=delays,
+            ridge=ridge,
+            constraint=constraint,
+            unstable=unstable,
+        )
+        self._snapshots: Snapshots | None = None
+        self._problem: Problem | None = None
+        self._fit: Fitted | None = None
+        self._sparse: NDArray[np.complex128] | None = None
 
-    def fit(self, X: ArrayLike, Y: ArrayLike | None = None) -> DMD:
+    def fit(self, X: Any, Y: Any = None, *, times: ArrayLike | None = None) -> DMD:
         """Fit the operator.
 
         Parameters
         ----------
-        X : array of shape (n_features, n_snapshots), float32 or float64
-            Snapshots in columns, equally spaced in time; any strides, read in place.
+        X : array of shape (n_features, n_snapshots), or list of such
+            Snapshots in columns, equally spaced in time: a NumPy, torch, xarray or other CPU array
+            with DLPack, float32, float64, complex64 or complex128; any strides, read in place. A
+            list holds several trajectories of one system.
         Y : array of the same shape and dtype, optional
             Successors: ``Y[:, j]`` follows ``X[:, j]``. Without it the columns of X are one series.
+        times : array of shape (n_snapshots,), optional
+            Increasing times of the snapshots, for ``variant="optimized"``.
 
         Returns
         -------
@@ -97,135 +151,240 @@ class DMD(Spectrum):
         Raises
         ------
         TypeError
-            If the dtype is not float32 or float64, or differs between X and Y.
+            If the dtype is not one of those, or differs between the arrays.
         ValueError
             If a shape is wrong, there are too few snapshots, or a value is not finite.
         """
-        x = _snapshots(X, "X")
-        if Y is None:
-            fit = self._options.fit(_core.gram(x))
-            self._y = None
-        else:
-            y = _snapshots(Y, "Y")
-            if y.dtype != x.dtype:
-                raise TypeError(f"X has dtype {x.dtype} and Y {y.dtype}; give both the same")
-            if y.shape != x.shape:
-                raise ValueError(f"X has shape {x.shape} and Y {y.shape}; they must be equal")
-            if self._options.affine:
-                raise ValueError("affine=True needs one time series: X alone, without Y")
-            xy = _core.cross_gram(x, y)
-            gram = np.block([[_core.gram(x), xy], [xy.T, _core.gram(y)]])
-            fit = self._options.fit(gram, lag=x.shape[1])
-            self._y = y
-        self._x = x
-        self._fit = fit
+        snapshots = gathered(X, Y)
+        problem = self._posed(snapshots, pairs=Y is not None, times=times)
+        fitted, problem = self._solve(snapshots, problem)
+        self._sparse = None
+        if self.sparsity is not None:
+            fitted = self._sparsified(problem, fitted)
+        self._snapshots, self._problem, self._fit = snapshots, problem, fitted
         return self
 
-    def _fitted(self) -> _core.Dmd:
-        if self._fit is None:
+    def _posed(self, snapshots: Snapshots, *, pairs: bool, times: ArrayLike | None) -> Problem:
+        """Check what the data must have for these options, and take their Gram matrix."""
+        options, lengths = self._options, snapshots.lengths
+        if pairs and (options.affine == "differences" or options.delays > 1):
+            raise ValueError(
+                "affine=True and delays need one time series: X alone, without Y "
+                "(affine='constant' goes with Y)"
+            )
+        if times is not None and options.variant != "optimized":
+            raise ValueError("times need variant='optimized'; the others take equal steps dt")
+        if snapshots.is_complex and self.solver == "qr":
+            raise ValueError("solver='qr' needs real data; complex data take solver='gram'")
+        for i, length in enumerate(lengths):
+            if len(lengths) > 1 and not pairs and length < options.least_snapshots:
+                raise ValueError(
+                    f"X[{i}] has {length} snapshots; a trajectory needs at least "
+                    f"{options.least_snapshots}"
+                )
+        ends = np.cumsum([0, *lengths]).tolist()
+        segments = () if pairs or len(lengths) == 1 else tuple(zip(ends, ends[1:], strict=False))
+        stamps = None if times is None else np.asarray(times, dtype=np.float64)
+        if stamps is not None and stamps.shape != (ends[-1],):
+            raise ValueError(f"times has shape {stamps.shape}; expected ({ends[-1]},)")
+        return Problem(
+            snapshots.gram() if self.solver != "qr" else np.empty((0, 0)),
+            segments=segments,
+            pairs=pairs,
+            n_features=snapshots.n_features,
+            times=stamps,
+            dt=self.dt,
+        )
+
+    def _solve(self, snapshots: Snapshots, problem: Problem) -> tuple[Fitted, Problem]:
+        """Fit through the Gram matrix, and through a triangular factor where that is not enough."""
+        if self.solver != "qr":
+            fitted = fit(problem, self._options)
+            if self.solver == "gram" or snapshots.dtype != np.float64 or self._resolved(fitted):
+                return fitted, problem
+        factor = snapshots.factor()
+        posed = {**vars(problem), "gram": factor.T @ factor, "factor": factor}
+        problem = Problem(**posed)
+        return fit(problem, self._options), problem
+
+    def _resolved(self, fitted: Fitted) -> bool:
+        """Whether the Gram matrix shows all directions that the options ask for, well enough."""
+        sigma, kept = fitted.core.singular_values, fitted.core.coordinates().shape[0]
+        if kept == 0 or sigma[0] == 0.0:
+            return True
+        wanted = self._options.max_rank or len(sigma)
+        floor = max(self._options.tolerance, 0.0)
+        if self._options.energy < 1.0 or self._options.rule:
+            wanted = kept  # these rules look at the large singular values
+        cut_by_solver = kept < wanted and floor < GRAM_RESOLVES
+        return not cut_by_solver and bool(sigma[kept - 1] >= GRAM_RESOLVES * sigma[0])
+
+    def _sparsified(self, problem: Problem, fitted: Fitted) -> Fitted:
+        """Keep the modes whose amplitude survives the penalty."""
+        if len(problem.bounds()) > 1 or fitted.optimized is not None:
+            raise ValueError(
+                f"sparsity={self.sparsity!r} needs one time series and a variant other than "
+                "'optimized'"
+            )
+        first, count = self._states_of(problem, 0)
+        system, rhs = fitted.core.amplitude_system(first, count)
+        amplitudes = sparse_amplitudes(system, rhs, self.sparsity)
+        kept = np.flatnonzero(amplitudes)
+        self._sparse = amplitudes[kept]
+        return Fitted(fitted.core.restricted(kept.tolist()), fitted.options, fitted.starts)
+
+    def _state(self) -> tuple[Problem, Fitted]:
+        if self._problem is None or self._fit is None:
             raise ValueError("this DMD is not fitted yet; call fit(X) first")
-        return self._fit
+        return self._problem, self._fit
+
+    def _data(self) -> Snapshots:
+        self._state()
+        assert self._snapshots is not None
+        return self._snapshots
 
     def _combine(self, coefficients: NDArray[Any]) -> NDArray[Any]:
-        """Combine the fitted snapshots: one pass over those with a coefficient."""
-        if self._y is None:
-            return _core.combine(self._x, coefficients)
-        n_pairs = self._x.shape[1]
-        on_x, on_y = coefficients[:n_pairs], coefficients[n_pairs:]
-        if not on_x.any():
-            return _core.combine(self._y, on_y)
-        if not on_y.any():
-            return _core.combine(self._x, on_x)
-        total: NDArray[Any] = _core.combine(self._x, on_x) + _core.combine(self._y, on_y)
-        return total
+        return self._data().combine(coefficients)
+
+    def _row_norms(self, coefficients: NDArray[Any]) -> NDArray[np.float64]:
+        return self._data().row_norms(coefficients)
+
+    def _shaped(self, states: NDArray[Any]) -> Any:
+        return self._data().caller.give(states)
 
     @property
-    def modes(self) -> NDArray[Any]:
-        """Modes in columns, shape (n_features, r), complex; formed anew at each access."""
-        return self._combine(self._fitted().mode_coefficients())
+    def solver_(self) -> str:
+        """The route taken: "gram" or "qr"."""
+        return "gram" if self._state()[0].factor is None else "qr"
+
+    @property
+    def snapshots(self) -> Any:
+        """The snapshots as given: one array, or a list of trajectories (with Y: [X, Y])."""
+        parts = [self._data().caller.give(part) for part in self._data().parts]
+        return parts[0] if len(parts) == 1 else parts
+
+    @property
+    def modes(self) -> Any:
+        """Modes in columns, shape (n_features, r), complex; formed anew at each access.
+
+        With delays their oldest block, so that ``modes @ dynamics`` follows the snapshots.
+        """
+        return self._data().caller.give(
+            self._combine(self._fitted().mode_coefficients()), columns="mode"
+        )
+
+    def _states_of(self, problem: Problem, trajectory: int) -> tuple[int, int]:
+        """First state and number of states that amplitudes are fitted to."""
+        if problem.pairs:
+            return 0, problem.lag if self.opt or self.sparsity is not None else 1
+        first, stop = problem.bounds()[trajectory]
+        count = stop - first - self._options.least_snapshots + 2
+        return first, count if self.opt or self.sparsity is not None else 1
 
     @property
     def amplitudes(self) -> NDArray[np.complex128]:
-        """Amplitudes of the modes, shape (r,): least squares on the first snapshot, or on all."""
-        return self._fitted().amplitudes(self.opt)
+        """Amplitudes of the modes: least squares on the first snapshot, or on all.
+
+        Shape (r,); (r, n_trajectories) if several trajectories were given.
+        """
+        problem, fitted = self._state()
+        if fitted.optimized is not None:
+            return fitted.optimized.amplitudes
+        if self._sparse is not None:
+            return self._sparse
+        found = [
+            fitted.core.amplitudes(*self._states_of(problem, i))
+            for i in range(len(problem.bounds()))
+        ]
+        return found[0] if len(found) == 1 else np.column_stack(found)
 
     @property
-    def dynamics(self) -> NDArray[np.complex128]:
-        """Amplitude times eigenvalue power over the fitted times, shape (r, n_snapshots)."""
-        times = self._x.shape[1] - (1 if self._options.affine else 0)
-        powers: NDArray[np.complex128] = np.vander(self.eigenvalues, times, increasing=True)
-        return self.amplitudes[:, None] * powers
+    def dynamics(self) -> Any:
+        """Amplitude times eigenvalue power over the fitted times, shape (r, n_snapshots).
 
-    def reconstruct(self) -> NDArray[Any]:
-        """Return the fitted snapshots as modes times dynamics, shape and dtype of X, real."""
-        coefficients = (self._fitted().mode_coefficients() @ self.dynamics).real
-        if self._options.affine:  # the series of differences, summed up from the first snapshot
-            start = np.zeros((len(coefficients), 1))
-            coefficients = np.cumsum(np.hstack([start, coefficients]), axis=1)
-            coefficients[0] += 1.0
-        return self._combine(coefficients)
+        A list of such if several trajectories were given.
+        """
+        problem, fitted = self._state()
+        if problem.times is not None and fitted.optimized is not None:
+            elapsed = problem.times - problem.times[0]
+            return self.amplitudes[:, None] * np.exp(self.omega[:, None] * elapsed)
+        amplitudes = self.amplitudes.reshape(len(self.eigenvalues), len(problem.bounds()))
+        shorter = 1 if self._options.affine == "differences" else 0
+        series = []
+        for i, (first, stop) in enumerate(problem.bounds()):
+            length = problem.lag if problem.pairs else stop - first - shorter
+            powers = np.vander(self.eigenvalues, length, increasing=True)
+            series.append(amplitudes[:, i, None] * powers)
+        return series[0] if len(series) == 1 else series
 
-    def predict(self, x: ArrayLike, n_steps: float = 1) -> NDArray[Any]:
+    def reconstruct(self) -> Any:
+        """Return the fitted snapshots as modes times dynamics, real for real data.
+
+        Shape, dtype and kind of X; a list if several trajectories were given.
+        """
+        problem, fitted = self._state()
+        modes, dynamics = fitted.core.mode_coefficients(), self.dynamics
+        states = []
+        bounds = zip(problem.bounds(), [dynamics] if len(problem.bounds()) == 1 else dynamics)
+        for (first, _), series in bounds:
+            coefficients = modes @ series
+            if not self._data().is_complex:
+                coefficients = coefficients.real
+            if self._options.affine == "differences":  # summed up from the first snapshot
+                start = np.zeros((len(coefficients), 1))
+                coefficients = np.cumsum(np.hstack([start, coefficients]), axis=1)
+                coefficients[first] += 1.0
+            states.append(self._shaped(self._combine(coefficients)))
+        return states[0] if len(states) == 1 else states
+
+    def predict(self, x: Any, n_steps: float = 1) -> Any:
         """Advance given states by the fitted operator.
 
         Parameters
         ----------
         x : array of shape (n_features,) or (n_features, n_states), dtype of the fit
-            States to advance.
+            States to advance. With ``delays=d`` a state is its last d snapshots, oldest first:
+            shape (n_features, d) or (n_features, d, n_states).
         n_steps : float
             Steps of one snapshot each, at least 1.
 
         Returns
         -------
-        ndarray
-            The advanced states, shape and dtype of `x`.
+        array of shape (n_features,) or (n_features, n_states)
+            The advanced states, in the caller's kind of array.
         """
-        fit = self._fitted()
-        states = np.asarray(x)
-        if states.dtype != self._x.dtype:
-            raise TypeError(f"x has dtype {states.dtype}; the fit has {self._x.dtype}")
-        if states.ndim not in (1, 2) or states.shape[0] != self._x.shape[0]:
+        fit, data, delays = self._fitted(), self._data(), self._options.delays
+        states = as_numpy(x, "x")
+        if states.dtype != data.dtype:
+            raise TypeError(f"x has dtype {states.dtype}; the fit has {data.dtype}")
+        one = (data.n_features,) if delays == 1 else (data.n_features, delays)
+        if states.shape[: len(one)] != one or states.ndim > len(one) + 1:
             raise ValueError(
-                f"x has shape {states.shape}; expected ({self._x.shape[0]},) or "
-                f"({self._x.shape[0]}, n_states)"
+                f"x has shape {states.shape}; expected {one} or {(*one, 'n_states')}"
             )
-        columns = states[:, None] if states.ndim == 1 else states
-        cross = _core.cross_gram(self._x, columns)
-        if self._y is not None:
-            cross = np.vstack([cross, _core.cross_gram(self._y, columns)])
+        many = states if states.ndim > len(one) else states[..., None]
+        columns = many if delays == 1 else many.swapaxes(1, 2).reshape(data.n_features, -1)
+        cross = data.cross(columns)
         if not np.isfinite(cross).all():
             raise ValueError("x has a value that is not finite")
-        return self._combine(fit.predict(cross, n_steps)).reshape(states.shape)
+        advanced = self._combine(fit.predict(cross, n_steps))
+        return self._shaped(advanced if states.ndim > len(one) else advanced[:, 0])
 
-    def forecast(self, horizon: ArrayLike) -> NDArray[Any]:
-        """Forecast from the last snapshot (of Y, if given).
+    def forecast(self, horizon: ArrayLike) -> Any:
+        """Forecast from the last snapshot (of Y, if given; of the last trajectory of a list).
 
         Parameters
         ----------
         horizon : float or array of shape (k,)
-            Steps beyond the last snapshot, at least 0; fractions interpolate.
+            Steps beyond the last snapshot; fractions interpolate, negative ones go back in time by
+            negative powers of the eigenvalues (a mode with eigenvalue 0 has no past).
 
         Returns
         -------
-        ndarray of shape (n_features,) or (n_features, k)
-            Forecast states in the dtype of the fit, real.
+        array of shape (n_features,) or (n_features, k)
+            Forecast states in the dtype and kind of X, real for real data.
         """
         fit = self._fitted()
-        horizons = np.asarray(horizon, dtype=np.float64)
-        if horizons.ndim > 1:
-            raise ValueError(f"horizon has shape {horizons.shape}; give a number or a 1-D array")
-        columns = [fit.forecast(float(h)) for h in np.atleast_1d(horizons)]
+        columns = [fit.forecast(float(h)) for h in horizons_of(horizon)]
         states = self._combine(np.array(columns).reshape(len(columns), -1).T)
-        return states[:, 0] if horizons.ndim == 0 else states
-
-
-def _snapshots(data: ArrayLike, name: str) -> NDArray[Any]:
-    array = np.asarray(data)
-    require_float(array, name)
-    if array.ndim != 2:
-        raise ValueError(
-            f"{name} has shape {array.shape}; expected 2 dimensions (n_features, n_snapshots)"
-        )
-    if array.size == 0:
-        raise ValueError(f"{name} has shape {array.shape}: it is empty")
-    return array
+        return self._shaped(states[:, 0] if np.ndim(horizon) == 0 else states)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koopcore import _core
-from koopcore._base import FitOptions, Spectrum, checked_dt, require_float
+from koopcore._arrays import require_float
+from koopcore._base import FitOptions, Rank, checked_dt, positive_int
+from koopcore._estimator import Estimator
+from koopcore._problem import Fitted, Problem, fit
 
 Segments = list[NDArray[Any]]
 
 
-class WindowDMD(Spectrum):
+class WindowDMD(Estimator):
     """Dynamic mode decomposition of the last `window` snapshots of a state.
 
     `update` copies one snapshot into a ring buffer; the Gram matrix and the fit are brought up to
@@ -26,8 +28,8 @@ class WindowDMD(Spectrum):
     ----------
     window : int
         Snapshots kept, at least 2 (3 with `affine`). Memory: (window + 2) states.
-    rank, tol, affine, unstable, dt
-        As in `koopcore.DMD`. Modes are exact.
+    rank, tol, variant, exact, affine, delays, ridge, constraint, unstable, dt
+        As in `koopcore.DMD`.
 
     Examples
     --------
@@ -43,21 +45,35 @@ class WindowDMD(Spectrum):
         self,
         window: int = 10,
         *,
-        rank: int | float | None = None,
+        rank: Rank = None,
         tol: float | None = None,
-        affine: bool = False,
+        variant: str = "standard",
+        exact: bool | None = None,
+        affine: bool | str = False,
+        delays: int = 1,
+        ridge: float = 0.0,
+        constraint: str | None = None,
         unstable: str = "clip",
         dt: float = 1.0,
     ) -> None:
-        try:
-            self.window = operator.index(window)
-        except TypeError:
-            raise TypeError(f"window={window!r} must be an int, the snapshots to keep") from None
-        least = 3 if affine else 2
-        if self.window < least:
-            raise ValueError(f"window={window!r} must be at least {least} (affine={affine!r})")
+        self.window = positive_int("window", window)
         self.dt = checked_dt(dt)
-        self._options = FitOptions.checked(rank, tol, exact=True, affine=affine, unstable=unstable)
+        self._options = FitOptions.checked(
+            rank,
+            tol,
+            variant=variant,
+            exact=exact,
+            affine=affine,
+            delays=delays,
+            ridge=ridge,
+            constraint=constraint,
+            unstable=unstable,
+        )
+        least = self._options.least_snapshots
+        if self.window < least:
+            raise ValueError(
+                f"window={window!r} must be at least {least} (affine={affine!r}, delays={delays!r})"
+            )
         if self._options.max_rank > self.window - least + 1:
             raise ValueError(
                 f"rank={rank!r} needs a window of at least {self._options.max_rank + least - 1} "
@@ -67,7 +83,7 @@ class WindowDMD(Spectrum):
         self._single = True
         self._buffer: _core.SnapshotWindow32 | _core.SnapshotWindow64 | None = None
         self._dtype: np.dtype[Any] = np.dtype(np.float64)
-        self._fit: _core.Dmd | None = None
+        self._fit: tuple[Problem, Fitted] | None = None
 
     @property
     def n_snapshots(self) -> int:
@@ -142,7 +158,7 @@ class WindowDMD(Spectrum):
         """
         if self._buffer is None:
             return np.zeros((0, 0))
-        return self._buffer.gram(raw=not self._options.affine)
+        return self._buffer.gram(raw=self._options.affine != "differences")
 
     def clear(self) -> None:
         """Forget all snapshots; shapes and dtype stay."""
@@ -150,12 +166,39 @@ class WindowDMD(Spectrum):
         if self._buffer is not None:
             self._buffer.clear()
 
-    def _fitted(self) -> _core.Dmd:
+    def _state(self) -> tuple[Problem, Fitted]:
         if self._fit is None:
             if self._buffer is None:
                 raise ValueError("this WindowDMD has no snapshots yet; call update(x) first")
-            self._fit = self._options.fit(self.gram)
+            n_features = sum(int(np.prod(shape)) for shape in self._shapes)
+            problem = Problem(self.gram, n_features=n_features, dt=self.dt)
+            self._fit = problem, fit(problem, self._options)
         return self._fit
+
+    def _combine(self, coefficients: NDArray[Any]) -> NDArray[Any]:
+        """Combine the snapshots, all segments below each other: (n_features, q)."""
+        assert self._buffer is not None
+        states = []
+        for column in coefficients.T:
+            segments = [np.empty(shape, self._dtype) for shape in self._shapes]
+            self._buffer.combine(np.ascontiguousarray(column), segments)
+            states.append(np.concatenate([segment.ravel() for segment in segments]))
+        return np.column_stack(states)
+
+    def _row_norms(self, coefficients: NDArray[Any]) -> NDArray[np.float64]:
+        squares = np.float64(0.0)
+        for column in coefficients.T:
+            squares = squares + self._combine(column[:, None])[:, 0].astype(np.float64) ** 2
+        return np.sqrt(squares)
+
+    def _shaped(self, states: NDArray[Any]) -> NDArray[Any] | Segments:
+        """Cut states (n_features, ...) into segments shaped like a snapshot's."""
+        cuts = np.cumsum([int(np.prod(shape)) for shape in self._shapes])[:-1]
+        segments = [
+            part.reshape(*shape, *states.shape[1:])
+            for part, shape in zip(np.split(states, cuts), self._shapes, strict=True)
+        ]
+        return segments[0] if self._single else segments
 
     def _segments(self, x: NDArray[Any] | Sequence[NDArray[Any]]) -> Segments:
         if hasattr(x, "__array__"):

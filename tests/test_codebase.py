@@ -17,7 +17,7 @@ CPP = sorted(
     for pattern in ("*.cpp", "*.hpp")
     for path in [*ROOT.glob(f"csrc/**/{pattern}"), *ROOT.glob(f"tests/**/{pattern}")]
 )
-READING_ORDER = ["error", "matrix_view", "blas", "gram", "snapshot_window", "dmd"]
+READING_ORDER = ["error", "matrix_view", "blas", "gram", "orthonormalize", "snapshot_window", "dmd"]
 HEAVY = ("torch", "matplotlib", "sklearn", "scipy", "typer", "tqdm", "pandas")
 
 

@@ -8,6 +8,8 @@ namespace {
 
 const char* const kGramDoc = R"(Gram matrix x.T @ x in float64, read in place in row blocks.)";
 const char* const kCrossGramDoc = R"(x.T @ y in float64, read in place in row blocks.)";
+const char* const kFactorDoc =
+    R"(Triangular R with R.T @ R = x.T @ x, to the accuracy of x itself (QR without Q).)";
 const char* const kCombineDoc =
     R"(x @ coefficients, accumulated in float64; dtype of x, complex if the coefficients are.)";
 
@@ -18,6 +20,16 @@ py::array gram_of(const py::array& x) {
   const MatrixView<double> out = view_of(result);
   const py::gil_scoped_release release;  // all arrays are unpacked
   gram<T>(view, out);
+  return result;
+}
+
+template <class T>
+py::array triangular_factor_of(const py::array& x) {
+  const StridedView<const T> view = matrix_argument<T>(x, "x");
+  auto result = new_matrix<double>(view.cols, view.cols);
+  const MatrixView<double> out = view_of(result);
+  const py::gil_scoped_release release;
+  triangular_factor<T>(view, out);
   return result;
 }
 
@@ -58,6 +70,13 @@ void register_gram(py::module_& m) {
         return has_dtype<float>(x) ? gram_of<float>(x) : gram_of<double>(x);
       },
       py::arg("x"), kGramDoc);
+  m.def(
+      "triangular_factor",
+      [](const py::array& x) {
+        return has_dtype<float>(x) ? triangular_factor_of<float>(x)
+                                   : triangular_factor_of<double>(x);
+      },
+      py::arg("x"), kFactorDoc);
   m.def(
       "cross_gram",
       [](const py::array& x, const py::array& y) {

@@ -21,14 +21,38 @@ extern "C" {
 void KOOPCORE_FORTRAN(dgemm)(const char*, const char*, const int*, const int*, const int*,
                              const double*, const double*, const int*, const double*, const int*,
                              const double*, double*, const int*, size_t, size_t);
+void KOOPCORE_FORTRAN(zgemm)(const char*, const char*, const int*, const int*, const int*,
+                             const std::complex<double>*, const std::complex<double>*, const int*,
+                             const std::complex<double>*, const int*, const std::complex<double>*,
+                             std::complex<double>*, const int*, size_t, size_t);
 void KOOPCORE_FORTRAN(dsyrk)(const char*, const char*, const int*, const int*, const double*,
                              const double*, const int*, const double*, double*, const int*, size_t,
                              size_t);
 void KOOPCORE_FORTRAN(dsyevd)(const char*, const char*, const int*, double*, const int*, double*,
                               double*, const int*, int*, const int*, int*, size_t, size_t);
+void KOOPCORE_FORTRAN(zheevd)(const char*, const char*, const int*, std::complex<double>*,
+                              const int*, double*, std::complex<double>*, const int*, double*,
+                              const int*, int*, const int*, int*, size_t, size_t);
 void KOOPCORE_FORTRAN(dgeev)(const char*, const char*, const int*, double*, const int*, double*,
                              double*, double*, const int*, double*, const int*, double*, const int*,
                              int*, size_t, size_t);
+void KOOPCORE_FORTRAN(zgeev)(const char*, const char*, const int*, std::complex<double>*, const int*,
+                             std::complex<double>*, std::complex<double>*, const int*,
+                             std::complex<double>*, const int*, std::complex<double>*, const int*,
+                             double*, int*, size_t, size_t);
+void KOOPCORE_FORTRAN(dgesdd)(const char*, const int*, const int*, double*, const int*, double*,
+                              double*, const int*, double*, const int*, double*, const int*, int*,
+                              int*, size_t);
+void KOOPCORE_FORTRAN(zgesdd)(const char*, const int*, const int*, std::complex<double>*,
+                              const int*, double*, std::complex<double>*, const int*,
+                              std::complex<double>*, const int*, std::complex<double>*, const int*,
+                              double*, int*, int*, size_t);
+void KOOPCORE_FORTRAN(dpotrf)(const char*, const int*, double*, const int*, int*, size_t);
+void KOOPCORE_FORTRAN(dtrsm)(const char*, const char*, const char*, const char*, const int*,
+                             const int*, const double*, const double*, const int*, double*,
+                             const int*, size_t, size_t, size_t, size_t);
+void KOOPCORE_FORTRAN(dgeqrf)(const int*, const int*, double*, const int*, double*, double*,
+                              const int*, int*);
 void KOOPCORE_FORTRAN(zgelsd)(const int*, const int*, const int*, std::complex<double>*, const int*,
                               std::complex<double>*, const int*, double*, const double*, int*,
                               std::complex<double>*, const int*, double*, int*, int*);
@@ -53,13 +77,18 @@ void check_info(int info, const char* routine) {
                               << (info > 0 ? " (no convergence)" : " (bad argument)");
 }
 
-int64_t rows_of(Op op, MatrixView<const double> a) { return op == Op::kNone ? a.rows : a.cols; }
-int64_t cols_of(Op op, MatrixView<const double> a) { return op == Op::kNone ? a.cols : a.rows; }
+template <class Scalar>
+int64_t rows_of(Op op, MatrixView<const Scalar> a) {
+  return op == Op::kNone ? a.rows : a.cols;
+}
+template <class Scalar>
+int64_t cols_of(Op op, MatrixView<const Scalar> a) {
+  return op == Op::kNone ? a.cols : a.rows;
+}
 
-}  // namespace
-
-void gemm(Op op_a, Op op_b, double alpha, MatrixView<const double> a, MatrixView<const double> b,
-          double beta, MatrixView<double> c) {
+template <class Scalar, class Routine>
+void any_gemm(Routine routine, Op op_a, Op op_b, Scalar alpha, MatrixView<const Scalar> a,
+              MatrixView<const Scalar> b, Scalar beta, MatrixView<Scalar> c) {
   KOOPCORE_REQUIRE(rows_of(op_a, a) == c.rows && cols_of(op_b, b) == c.cols &&
                    cols_of(op_a, a) == rows_of(op_b, b))
       << "gemm: shapes do not match: (" << rows_of(op_a, a) << ", " << cols_of(op_a, a)
@@ -71,8 +100,19 @@ void gemm(Op op_a, Op op_b, double alpha, MatrixView<const double> a, MatrixView
   const int lda = narrow(a.ld, "gemm ld of a"), ldb = narrow(b.ld, "gemm ld of b");
   const int ldc = narrow(c.ld, "gemm ld of c");
   if (m == 0 || n == 0) return;
-  KOOPCORE_FORTRAN(dgemm)
-  (&ta, &tb, &m, &n, &k, &alpha, a.data, &lda, b.data, &ldb, &beta, c.data, &ldc, 1, 1);
+  routine(&ta, &tb, &m, &n, &k, &alpha, a.data, &lda, b.data, &ldb, &beta, c.data, &ldc, 1, 1);
+}
+
+}  // namespace
+
+void gemm(Op op_a, Op op_b, double alpha, MatrixView<const double> a, MatrixView<const double> b,
+          double beta, MatrixView<double> c) {
+  any_gemm(&KOOPCORE_FORTRAN(dgemm), op_a, op_b, alpha, a, b, beta, c);
+}
+
+void gemm(Op op_a, Op op_b, Complex alpha, MatrixView<const Complex> a, MatrixView<const Complex> b,
+          Complex beta, MatrixView<Complex> c) {
+  any_gemm(&KOOPCORE_FORTRAN(zgemm), op_a, op_b, alpha, a, b, beta, c);
 }
 
 void syrk_add(Op op_a, MatrixView<const double> a, MatrixView<double> c) {
@@ -105,6 +145,29 @@ std::vector<double> symmetric_eigen(MatrixView<double> a) {
   (&jobz, &uplo, &n, a.data, &lda, values.data(), work.data(), &lwork, int_work.data(), &int_size,
    &info, 1, 1);
   check_info(info, "dsyevd");
+  return values;
+}
+
+std::vector<double> symmetric_eigen(MatrixView<Complex> a) {
+  const char jobz = 'V', uplo = 'U';
+  const int n = narrow(a.rows, "symmetric_eigen size"), lda = narrow(a.ld, "ld");
+  std::vector<double> values(static_cast<size_t>(n));
+  if (n == 0) return values;
+  int info = 0, query = -1, int_size = 0;
+  double real_size = 0.0;
+  Complex size;
+  KOOPCORE_FORTRAN(zheevd)
+  (&jobz, &uplo, &n, a.data, &lda, values.data(), &size, &query, &real_size, &query, &int_size,
+   &query, &info, 1, 1);
+  check_info(info, "zheevd");
+  const int lwork = static_cast<int>(size.real()), lrwork = static_cast<int>(real_size);
+  std::vector<Complex> work(static_cast<size_t>(lwork));
+  std::vector<double> real_work(static_cast<size_t>(lrwork));
+  std::vector<int> int_work(static_cast<size_t>(int_size));
+  KOOPCORE_FORTRAN(zheevd)
+  (&jobz, &uplo, &n, a.data, &lda, values.data(), work.data(), &lwork, real_work.data(), &lrwork,
+   int_work.data(), &int_size, &info, 1, 1);
+  check_info(info, "zheevd");
   return values;
 }
 
@@ -143,6 +206,77 @@ Eigen general_eigen(MatrixView<double> a) {
   return result;
 }
 
+Eigen general_eigen(MatrixView<Complex> a) {
+  const char none = 'N', vectors = 'V';
+  const int n = narrow(a.rows, "general_eigen size"), lda = narrow(a.ld, "ld"), one = 1;
+  Eigen result{std::vector<Complex>(static_cast<size_t>(n)), Matrix<Complex>(n, n)};
+  if (n == 0) return result;
+  Complex unused, size;
+  int info = 0, lwork = -1;
+  std::vector<double> real_work(static_cast<size_t>(2 * n));
+  KOOPCORE_FORTRAN(zgeev)
+  (&none, &vectors, &n, a.data, &lda, result.values.data(), &unused, &one,
+   result.vectors.view().data, &n, &size, &lwork, real_work.data(), &info, 1, 1);
+  check_info(info, "zgeev");
+  lwork = static_cast<int>(size.real());
+  std::vector<Complex> work(static_cast<size_t>(lwork));
+  KOOPCORE_FORTRAN(zgeev)
+  (&none, &vectors, &n, a.data, &lda, result.values.data(), &unused, &one,
+   result.vectors.view().data, &n, work.data(), &lwork, real_work.data(), &info, 1, 1);
+  check_info(info, "zgeev");
+  return result;
+}
+
+Svd<double> svd(MatrixView<double> a) {
+  const char thin = 'S';
+  const int m = narrow(a.rows, "svd rows"), n = narrow(a.cols, "svd columns");
+  const int k = std::min(m, n), lda = narrow(a.ld, "ld"), ldu = std::max(m, 1), ldv = std::max(k, 1);
+  Svd<double> out{Matrix<double>(m, k), std::vector<double>(static_cast<size_t>(k)),
+                  Matrix<double>(k, n)};
+  if (k == 0) return out;
+  std::vector<int> int_work(static_cast<size_t>(8 * k));
+  double size = 0.0;
+  int info = 0, lwork = -1;
+  double *u = out.left.view().data, *vt = out.right.view().data;
+  KOOPCORE_FORTRAN(dgesdd)
+  (&thin, &m, &n, a.data, &lda, out.values.data(), u, &ldu, vt, &ldv, &size, &lwork,
+   int_work.data(), &info, 1);
+  check_info(info, "dgesdd");
+  lwork = static_cast<int>(size);
+  std::vector<double> work(static_cast<size_t>(lwork));
+  KOOPCORE_FORTRAN(dgesdd)
+  (&thin, &m, &n, a.data, &lda, out.values.data(), u, &ldu, vt, &ldv, work.data(), &lwork,
+   int_work.data(), &info, 1);
+  check_info(info, "dgesdd");
+  return out;
+}
+
+Svd<Complex> svd(MatrixView<Complex> a) {
+  const char thin = 'S';
+  const int m = narrow(a.rows, "svd rows"), n = narrow(a.cols, "svd columns");
+  const int k = std::min(m, n), lda = narrow(a.ld, "ld"), ldu = std::max(m, 1), ldv = std::max(k, 1);
+  Svd<Complex> out{Matrix<Complex>(m, k), std::vector<double>(static_cast<size_t>(k)),
+                   Matrix<Complex>(k, n)};
+  if (k == 0) return out;
+  const int64_t larger = std::max(m, n);
+  std::vector<int> int_work(static_cast<size_t>(8 * k));
+  std::vector<double> real_work(static_cast<size_t>(k * (5 * k + 2 * larger + 7)));
+  Complex size;
+  int info = 0, lwork = -1;
+  Complex *u = out.left.view().data, *vh = out.right.view().data;
+  KOOPCORE_FORTRAN(zgesdd)
+  (&thin, &m, &n, a.data, &lda, out.values.data(), u, &ldu, vh, &ldv, &size, &lwork,
+   real_work.data(), int_work.data(), &info, 1);
+  check_info(info, "zgesdd");
+  lwork = static_cast<int>(size.real());
+  std::vector<Complex> work(static_cast<size_t>(lwork));
+  KOOPCORE_FORTRAN(zgesdd)
+  (&thin, &m, &n, a.data, &lda, out.values.data(), u, &ldu, vh, &ldv, work.data(), &lwork,
+   real_work.data(), int_work.data(), &info, 1);
+  check_info(info, "zgesdd");
+  return out;
+}
+
 int64_t least_squares(MatrixView<Complex> a, MatrixView<Complex> rhs, double rcond) {
   KOOPCORE_REQUIRE(a.rows == a.cols && rhs.rows == a.rows)
       << "least_squares: a is (" << a.rows << ", " << a.cols << "), rhs has " << rhs.rows
@@ -167,6 +301,39 @@ int64_t least_squares(MatrixView<Complex> a, MatrixView<Complex> rhs, double rco
    &lwork, real_work.data(), int_work.data(), &info);
   check_info(info, "zgelsd");
   return effective_rank;
+}
+
+bool cholesky(MatrixView<double> a) {
+  const char uplo = 'U';
+  const int n = narrow(a.rows, "cholesky size"), lda = narrow(a.ld, "ld");
+  int info = 0;
+  KOOPCORE_FORTRAN(dpotrf)(&uplo, &n, a.data, &lda, &info, 1);
+  check_info(std::min(info, 0), "dpotrf");
+  return info == 0;
+}
+
+void divide_by_upper(MatrixView<double> a, MatrixView<const double> r) {
+  const char side = 'R', uplo = 'U', plain = 'N';
+  const int m = narrow(a.rows, "trsm rows"), n = narrow(a.cols, "trsm columns");
+  const int lda = narrow(a.ld, "ld of a"), ldr = narrow(r.ld, "ld of r");
+  const double one = 1.0;
+  if (m == 0 || n == 0) return;
+  KOOPCORE_FORTRAN(dtrsm)
+  (&side, &uplo, &plain, &plain, &m, &n, &one, r.data, &ldr, a.data, &lda, 1, 1, 1, 1);
+}
+
+void householder_r(MatrixView<double> a) {
+  const int m = narrow(a.rows, "qr rows"), n = narrow(a.cols, "qr columns"), lda = narrow(a.ld, "ld");
+  KOOPCORE_REQUIRE(m >= n) << "householder_r: (" << m << ", " << n << ") has more columns than rows";
+  std::vector<double> tau(static_cast<size_t>(std::max(n, 1)));
+  double size = 0.0;
+  int info = 0, lwork = -1;
+  KOOPCORE_FORTRAN(dgeqrf)(&m, &n, a.data, &lda, tau.data(), &size, &lwork, &info);
+  check_info(info, "dgeqrf");
+  lwork = static_cast<int>(size);
+  std::vector<double> work(static_cast<size_t>(std::max(lwork, 1)));
+  KOOPCORE_FORTRAN(dgeqrf)(&m, &n, a.data, &lda, tau.data(), work.data(), &lwork, &info);
+  check_info(info, "dgeqrf");
 }
 
 #if defined(KOOPCORE_HAS_OPENBLAS)

@@ -1,7 +1,8 @@
 #pragma once
-// Dynamic mode decomposition from a Gram matrix alone (Schmid 2010; exact modes: Tu et al. 2014).
-// With X^T X = V S^2 V^T the projected operator is S^-1 V^T (X^T Y) V S^-1.
-// Unlike the textbook form no n-sized matrix is touched: modes and forecasts are returned as
+// Dynamic mode decomposition from the small Gram matrix of the snapshots, in its linear variants
+// (Schmid 2010; exact modes: Tu et al. 2014; the others: see Variant).
+// With X^T X = V S^2 V^T the operator on the leading directions is S^-1 V^T (X^T Y) V S^-1.
+// Unlike the textbook forms no n-sized matrix is touched: modes and forecasts are returned as
 // coefficients on the snapshots, to be combined by the caller in one pass over them.
 
 #include <complex>
@@ -11,72 +12,144 @@
 
 namespace koopcore {
 
-/// What happens in a forecast to eigenvalues outside the unit circle. `eigenvalues` stay as fitted.
-enum class Unstable { kClip, kKeep };
+enum class Variant {
+  kStandard,
+  kTotalLeastSquares,  ///< noise in X and Y alike: projected onto the leading directions of [X; Y]
+                       ///< (Dawson et al. 2016, Hemati et al. 2017)
+  kForwardBackward,    ///< (A_f A_b^-1)^(1/2), both in the basis of X (Dawson et al. 2016)
+  kSymmetric,          ///< Procrustes with A = A^T (piDMD, Baddoo et al. 2023)
+};
+
+/// Dynamics x -> A x + b: fitted on first differences, or with a constant among the observables.
+enum class Affine { kNone, kDifferences, kConstant };
+
+/// Modes in the span of Y (exact) or of X (projected). kAuto: exact, where the variant has them.
+enum class Modes { kAuto, kExact, kProjected };
+
+/// Every eigenvalue is moved to the nearest one that is admissible (kUnitCircle drops zeros).
+enum class Constraint { kNone, kStable, kUnitCircle, kReal };
+
+/// What happens in forecasts to eigenvalues outside the unit circle. `eigenvalues` keep them.
+enum class Unstable { kClip, kReflect, kDrop, kKeep };
 
 struct DmdOptions {
+  Variant variant = Variant::kStandard;
   int64_t max_rank = 0;     ///< 0: no limit
   double energy = 1.0;      ///< keep the fewest directions with this share of the sum of sigma^2
-  double tolerance = -1.0;  ///< drop sigma <= tolerance * sigma_max; negative: sqrt(columns * eps),
-                            ///< the least that a float64 Gram matrix resolves
-  bool exact = true;        ///< modes and forecasts in the span of Y; otherwise projected (of X)
-  bool affine = false;      ///< dynamics x -> A x + b: fitted on first differences
+  double tolerance = -1.0;  ///< drop sigma <= tolerance * sigma_max; negative: what the input
+                            ///< resolves, sqrt(pairs * eps) from a Gram matrix, pairs * eps from a
+                            ///< factor
+  int64_t svht_rows = 0;    ///< state size, for the threshold of Gavish & Donoho 2014; 0: no threshold
+  double ridge = 0.0;       ///< (X X^T + ridge * trace / pairs)^-1; kStandard only
+  Modes modes = Modes::kAuto;
+  Constraint constraint = Constraint::kNone;
   Unstable unstable = Unstable::kClip;
 };
 
-/// The fit of y_j = A x_j for columns S of one snapshot matrix: x_j = S[:, j], y_j = S[:, j + lag].
-/// A time series has lag 1; separate pairs [X, Y] have lag = number of pairs.
-class Dmd {
+/// Which columns belong together. The columns of S (with kDifferences: its first differences),
+/// `delays` successive ones stacked, are the states z_0, z_1, ...; the pairs are (z_a, z_{a + lag}).
+struct Layout {
+  int64_t lag = 1;  ///< 1: a time series; the number of pairs: separate matrices [X, Y]
+  int64_t delays = 1;
+  Affine affine = Affine::kNone;
+  std::vector<int64_t> starts;  ///< the a's; repetitions weigh; empty: all there are
+};
+
+/// The fit of z_{a + lag} = A z_a. `Scalar` is double or std::complex<double>.
+template <class Scalar>
+class BasicDmd {
  public:
-  /// `gram` = S^T S (k x k). Cost O(k^3). Throws if it is not finite, if fewer than one pair
-  /// (two with `affine`: three snapshots) is given, or if max_rank exceeds the number of pairs.
-  Dmd(MatrixView<const double> gram, int64_t lag, const DmdOptions& options);
+  using Complex = std::complex<double>;
+
+  /// `gram` = S^H S (k x k). Cost O(k^3). Throws if it is not finite, if there is no pair, or if
+  /// max_rank exceeds the number of pairs.
+  BasicDmd(MatrixView<const Scalar> gram, const Layout& layout, const DmdOptions& options);
+
+  /// From any F (q x k) with F^H F = S^H S, such as the triangular factor of S: sees singular values
+  /// that the square of S has lost.
+  static BasicDmd from_factor(MatrixView<const Scalar> factor, const Layout& layout,
+                              const DmdOptions& options);
 
   int64_t snapshots() const { return snapshots_; }
   int64_t rank() const { return static_cast<int64_t>(eigenvalues_.size()); }
   /// Discrete-time, as fitted; by falling modulus, of a conjugate pair the one with Im > 0 first.
   /// The multiple eigenvalue of a defective operator appears as close, distinct ones.
-  const std::vector<std::complex<double>>& eigenvalues() const { return eigenvalues_; }
-  /// All singular values of X, before truncation, falling.
+  const std::vector<Complex>& eigenvalues() const { return eigenvalues_; }
+  /// All singular values of X (total least squares: of [X; Y]) before truncation, falling.
   const std::vector<double>& singular_values() const { return singular_values_; }
 
-  /// Modes = S * result (k x rank). With `affine` they are the modes of the differences.
-  Matrix<std::complex<double>> mode_coefficients() const;
+  /// Orthonormal basis of the kept directions = stacked X * result; as coefficients on the columns
+  /// of S (k x directions), its oldest block.
+  Matrix<Scalar> basis_coefficients() const;
+  /// All states z in that basis (directions x states).
+  const Matrix<Scalar>& coordinates() const { return coordinates_; }
+  /// All states in the modes: eigenfunction values (rank x states).
+  Matrix<Complex> spectral_coordinates() const;
 
-  /// Least-squares amplitudes of the modes on S[:, 0] or, with `whole_window`, on all of the
-  /// series sum_i b_i lambda_i^j mode_i (pairs: on the X part). With `affine`, of the differences.
-  std::vector<std::complex<double>> amplitudes(bool whole_window) const;
+  /// Modes = S * result (k x rank), the oldest block of each. With kDifferences: of differences.
+  Matrix<Complex> mode_coefficients() const;
 
-  /// Coefficients on S of the state `horizon` >= 0 steps after the last column of S. Horizon 0 is
-  /// that column; fractions interpolate by powers of the eigenvalues (real part).
-  std::vector<double> forecast(double horizon) const;
+  struct AmplitudeSystem {
+    Matrix<Complex> matrix;    ///< rank x rank, Hermitian
+    std::vector<Complex> rhs;  ///< rank
+  };
+  /// Normal equations of min_b sum_t |z_{first + t} - sum_i b_i lambda_i^t mode_i|^2, t < count.
+  AmplitudeSystem amplitude_system(int64_t first, int64_t count) const;
+  std::vector<Complex> amplitudes(int64_t first, int64_t count) const;
 
-  /// Coefficients on S (k x q) of q states advanced by `steps` >= 1, given cross = S^T states.
-  Matrix<double> predict(MatrixView<const double> cross, double steps) const;
+  /// Coefficients on S of the state `horizon` steps after the last column of S, or after the newest
+  /// column of state z_origin (kLast: the last state). Horizon 0 is that column; fractions and
+  /// negative times go by powers of the eigenvalues (an eigenvalue 0 has no past). `unstable` acts
+  /// on positive horizons only.
+  static constexpr int64_t kLast = -1;
+  std::vector<Scalar> forecast(double horizon, int64_t origin = kLast) const;
+
+  /// Coefficients on S (k x q) of q states advanced by `steps` >= 1, given cross = S^H states. With
+  /// delays each state is `delays` columns of cross (k x delays q), oldest first.
+  Matrix<Scalar> predict(MatrixView<const Scalar> cross, double steps) const;
+
+  /// The same reduction with another spectrum: `vectors` (directions x q) are modes in the basis,
+  /// `start` (q, or empty: from the last column) their coordinates at the last column. Modes are
+  /// projected ones.
+  BasicDmd with_spectrum(const std::vector<Complex>& eigenvalues, MatrixView<const Complex> vectors,
+                         const std::vector<Complex>& start) const;
+
+  /// The fit with these modes only.
+  BasicDmd restricted(const std::vector<int64_t>& kept) const;
 
  private:
-  using Complex = std::complex<double>;
-  int64_t pairs() const { return columns_ - lag_; }
-  void fit_operator(const DmdOptions& options);
+  BasicDmd(Matrix<Scalar> gram, Matrix<Scalar> factor, const Layout& layout,
+           const DmdOptions& options);
   void check(const DmdOptions& options) const;
-  Complex stabilised(Complex eigenvalue) const;
-  std::vector<Complex> spectral_coordinates(const std::vector<double>& x_cross) const;
-  void add_combination(const std::vector<Complex>& weights, double* coefficients) const;
+  void set_spectrum(std::vector<Complex> values, const Matrix<Complex>& vectors);
+  std::vector<Complex> mode_coordinates(int64_t state) const;
+  std::vector<Complex> coordinates_of(const std::vector<Scalar>& x_cross) const;
+  void add_combination(const std::vector<Complex>& weights, Scalar* coefficients) const;
+  int64_t carrier() const { return exact_ ? layout_.lag : 0; }
+  int64_t pairs() const { return static_cast<int64_t>(layout_.starts.size()); }
+  int64_t states() const { return states_gram_.cols(); }
+  int64_t columns() const { return snapshots_ - (differences() ? 1 : 0); }
+  bool differences() const { return layout_.affine == Affine::kDifferences; }
 
   int64_t snapshots_;  // columns of S
-  int64_t columns_;    // of the fitted matrix: S, or its first differences
-  int64_t lag_;
+  Layout layout_;
   bool exact_;
-  bool affine_;
   Unstable unstable_;
-  Matrix<double> snapshot_gram_;
-  Matrix<double> gram_;   // of the fitted matrix
-  Matrix<double> basis_;  // V S^-1: the reduced basis is X * basis_
+  double constant_ = 0.0;        // square of the constant observable
+  Matrix<Scalar> gram_;          // of S
+  Matrix<Scalar> states_gram_;   // of the stacked states z
+  Matrix<Scalar> basis_;         // pairs x directions: the reduced basis is X * basis_
+  Matrix<Scalar> action_;        // pairs x directions: A maps the basis to Y * action_
+  Matrix<Scalar> coordinates_;   // directions x states
   std::vector<double> singular_values_;
   std::vector<Complex> eigenvalues_;
-  Matrix<Complex> eigenvectors_;     // of the projected operator
-  Matrix<Complex> mode_weights_;     // basis_ * eigenvectors_
-  std::vector<Complex> last_state_;  // spectral coordinates of the last column
+  Matrix<Complex> vectors_;       // directions x rank: eigenvectors in the reduced basis
+  Matrix<Complex> left_;          // rank x directions: their inverse
+  Matrix<Complex> mode_weights_;  // pairs x rank: modes on the carrying columns
+  std::vector<Complex> start_;    // spectral coordinates of the last state
 };
+
+using Dmd = BasicDmd<double>;
+using ComplexDmd = BasicDmd<std::complex<double>>;
 
 }  // namespace koopcore

@@ -5,5 +5,6 @@
 #include "koopcore/matrix_view.hpp"
 #include "koopcore/blas.hpp"
 #include "koopcore/gram.hpp"
+#include "koopcore/orthonormalize.hpp"
 #include "koopcore/snapshot_window.hpp"
 #include "koopcore/dmd.hpp"

@@ -2,6 +2,7 @@
 // Matrices without ownership: column-major MatrixView, any-stride StridedView, and Matrix, the
 // small owning one for m x m results. None of them checks its indices.
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <vector>
@@ -51,13 +52,13 @@ class Matrix {
  public:
   Matrix() = default;
   Matrix(int64_t rows, int64_t cols)
-      : rows_(rows), cols_(cols), values_(static_cast<size_t>(rows * cols)) {}
+      : rows_(rows), cols_(cols), values_(static_cast<std::size_t>(rows * cols)) {}
 
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
-  T& operator()(int64_t i, int64_t j) { return values_[static_cast<size_t>(i + j * rows_)]; }
+  T& operator()(int64_t i, int64_t j) { return values_[static_cast<std::size_t>(i + j * rows_)]; }
   const T& operator()(int64_t i, int64_t j) const {
-    return values_[static_cast<size_t>(i + j * rows_)];
+    return values_[static_cast<std::size_t>(i + j * rows_)];
   }
   MatrixView<T> view() { return {values_.data(), rows_, cols_, rows_ > 0 ? rows_ : 1}; }
   MatrixView<const T> view() const { return {values_.data(), rows_, cols_, rows_ > 0 ? rows_ : 1}; }

@@ -1,0 +1,110 @@
+#include "koopcore/orthonormalize.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "koopcore/blas.hpp"
+#include "koopcore/error.hpp"
+#include "koopcore/gram.hpp"
+
+namespace koopcore {
+namespace {
+
+// The second pass repairs a first factor this far from orthonormal; beyond, Householder.
+constexpr double kLargestDefect = 0.1;
+// Rows per Householder block, in multiples of the columns: R is re-factored with each block, so
+// larger blocks waste less; smaller ones stay in cache.
+constexpr int64_t kRowsPerColumn = 16;
+
+void keep_upper(MatrixView<double> r) {
+  for (int64_t j = 0; j < r.cols; ++j) std::fill(r.col(j) + j + 1, r.col(j) + r.rows, 0.0);
+}
+
+// Columns scaled to length 1 before the Cholesky factor: snapshots that merely differ in size are
+// no obstacle then.
+bool scaled_cholesky(MatrixView<double> g) {
+  std::vector<double> length(static_cast<size_t>(g.cols));
+  for (int64_t j = 0; j < g.cols; ++j) {
+    length[static_cast<size_t>(j)] = std::sqrt(g(j, j));
+    if (!(length[static_cast<size_t>(j)] > 0.0)) return false;
+  }
+  for (int64_t j = 0; j < g.cols; ++j)
+    for (int64_t i = 0; i < g.rows; ++i)
+      g(i, j) /= length[static_cast<size_t>(i)] * length[static_cast<size_t>(j)];
+  if (!blas::cholesky(g)) return false;
+  keep_upper(g);
+  for (int64_t j = 0; j < g.cols; ++j)
+    for (int64_t i = 0; i <= j; ++i) g(i, j) *= length[static_cast<size_t>(j)];
+  return true;
+}
+
+template <class T>
+void load_rows(StridedView<const T> x, int64_t row, MatrixView<double> out) {
+  for (int64_t j = 0; j < x.cols; ++j)
+    for (int64_t i = 0; i < out.rows; ++i) out(i, j) = static_cast<double>(x(row + i, j));
+}
+
+template <class T>
+bool cholesky_qr2(StridedView<const T> x, MatrixView<double> r) {
+  gram<T>(x, r);
+  if (!scaled_cholesky(r)) return false;
+  const int64_t k = x.cols;
+  Matrix<double> second(k, k);
+  const int64_t rows_per_block = BlockScratch(x.rows, k).block_rows();
+  std::vector<double> values(static_cast<size_t>(rows_per_block * k));
+  for (int64_t row = 0; row < x.rows; row += rows_per_block) {
+    const int64_t rows = std::min(rows_per_block, x.rows - row);
+    const MatrixView<double> block{values.data(), rows, k, rows};
+    load_rows(x, row, block);
+    blas::divide_by_upper(block, r);
+    blas::syrk_add(blas::Op::kTranspose, block, second.view());
+  }
+  double defect = 0.0;
+  for (int64_t j = 0; j < k; ++j)
+    for (int64_t i = 0; i <= j; ++i) {
+      second(j, i) = second(i, j);
+      defect = std::max(defect, std::abs(second(i, j) - (i == j ? 1.0 : 0.0)));
+    }
+  if (!(defect < kLargestDefect) || !blas::cholesky(second.view())) return false;
+  keep_upper(second.view());
+  Matrix<double> first(k, k);
+  for (int64_t j = 0; j < k; ++j) std::copy_n(r.col(j), k, first.view().col(j));
+  blas::gemm(blas::Op::kNone, blas::Op::kNone, 1.0, std::as_const(second).view(),
+             std::as_const(first).view(), 0.0, r);
+  return true;
+}
+
+template <class T>
+void householder_qr(StridedView<const T> x, MatrixView<double> r) {
+  const int64_t k = x.cols;
+  for (int64_t j = 0; j < k; ++j) std::fill_n(r.col(j), k, 0.0);
+  const int64_t rows_per_block = std::max<int64_t>(1, std::min(x.rows, kRowsPerColumn * k));
+  Matrix<double> stack(k + rows_per_block, k);  // R so far, and the next rows below it
+  for (int64_t row = 0; row < x.rows; row += rows_per_block) {
+    const int64_t rows = std::min(rows_per_block, x.rows - row);
+    const MatrixView<double> used = stack.view().block(0, 0, k + rows, k);
+    for (int64_t j = 0; j < k; ++j) std::copy_n(r.col(j), k, used.col(j));
+    load_rows(x, row, used.block(k, 0, rows, k));
+    blas::householder_r(used);
+    for (int64_t j = 0; j < k; ++j) std::copy_n(used.col(j), k, r.col(j));
+    keep_upper(r);
+  }
+}
+
+}  // namespace
+
+template <class T>
+QrRoute triangular_factor(StridedView<const T> x, MatrixView<double> r) {
+  KOOPCORE_REQUIRE(r.rows == x.cols && r.cols == x.cols)
+      << "triangular_factor: x has " << x.cols << " columns, r is (" << r.rows << ", " << r.cols
+      << ")";
+  if (cholesky_qr2(x, r)) return QrRoute::kCholesky;
+  householder_qr(x, r);
+  return QrRoute::kHouseholder;
+}
+
+template QrRoute triangular_factor<float>(StridedView<const float>, MatrixView<double>);
+template QrRoute triangular_factor<double>(StridedView<const double>, MatrixView<double>);
+
+}  // namespace koopcore

@@ -1,0 +1,38 @@
+#pragma once
+// Private: from the columns of S to the stacked states, and from those to a few directions.
+
+#include "koopcore/dmd.hpp"
+
+namespace koopcore::detail {
+
+/// First differences of the columns where the layout asks for them, then `delays` of them stacked,
+/// then the constant observable: as a Gram matrix of the states, and as a factor if there is one.
+template <class Scalar>
+struct States {
+  Matrix<Scalar> gram;
+  Matrix<Scalar> factor;  ///< empty, or gram = factor^H factor
+  double constant = 0.0;  ///< square of the constant observable
+};
+
+template <class Scalar>
+States<Scalar> make_states(const Matrix<Scalar>& gram, const Matrix<Scalar>& factor,
+                           const Layout& layout);
+
+/// Gram matrix of the first differences s_{j+1} - s_j.
+template <class Scalar>
+Matrix<Scalar> difference_gram(const Matrix<Scalar>& g);
+
+/// Leading directions of X (the pairs' first states): X * basis is orthonormal.
+template <class Scalar>
+struct Reduction {
+  Matrix<Scalar> basis;        ///< pairs x directions
+  Matrix<Scalar> coordinates;  ///< directions x states
+  std::vector<double> sigma;   ///< of the directions kept
+  std::vector<double> all_singular_values;
+};
+
+template <class Scalar>
+Reduction<Scalar> reduce(const States<Scalar>& states, const Layout& layout,
+                         const DmdOptions& options);
+
+}  // namespace koopcore::detail

@@ -1,0 +1,30 @@
+#pragma once
+// Private: eigenvalues and what is done with them.
+
+#include "koopcore/blas.hpp"
+#include "koopcore/dmd.hpp"
+
+namespace koopcore::detail {
+
+/// Eigenvectors that can be used as coordinates. A defective operator is moved by about 1e-10 of
+/// its norm first: powers of the moved operator are that close to its own, while its eigenvectors
+/// are independent ("approximate diagonalisation").
+template <class Scalar>
+blas::Eigen diagonalise(const Matrix<Scalar>& op);
+
+/// By falling modulus; of a conjugate pair the one with Im > 0 first.
+void sort_spectrum(blas::Eigen& eigen);
+
+/// Moves eigenvalues to the nearest admissible ones; kUnitCircle drops zeros and their vectors.
+void constrain(blas::Eigen& eigen, Constraint constraint);
+
+/// What a forecast uses for an eigenvalue outside the unit circle.
+std::complex<double> stabilised(std::complex<double> eigenvalue, Unstable unstable);
+
+/// lambda^exponent, with 0 to a negative power counted as 0: such a mode has no past.
+std::complex<double> power(std::complex<double> lambda, double exponent);
+
+/// 1 + lambda + ... + lambda^(h - 1) = (lambda^h - 1) / (lambda - 1) for any real h.
+std::complex<double> geometric_sum(std::complex<double> lambda, double h);
+
+}  // namespace koopcore::detail

@@ -1,0 +1,80 @@
+"""What callers hand in and get back: NumPy, torch, xarray and any CPU array with DLPack.
+
+Input is viewed, never copied; `Caller` remembers its kind and gives results the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.complex64, np.complex128))
+_CPU = 1  # DLPack's number of the device
+
+
+def as_numpy(data: Any, name: str) -> NDArray[Any]:
+    """View an array as NumPy's, without a copy; nested lists become float64 arrays."""
+    if isinstance(data, np.ndarray):
+        return np.asarray(data)  # a subclass such as memmap is looked at as a plain array
+    if hasattr(data, "__dlpack__") and not hasattr(data, "dims"):
+        device, index = data.__dlpack_device__()
+        if device != _CPU:
+            raise TypeError(
+                f"{name} lies on device {getattr(data, 'device', (int(device), index))}; "
+                "koopcore works on the CPU: pass a CPU array, such as tensor.cpu()"
+            )
+        if getattr(data, "requires_grad", False):
+            data = data.detach()
+        try:
+            return np.from_dlpack(data)
+        except (BufferError, RuntimeError, TypeError) as error:
+            raise TypeError(
+                f"{name} (dtype {getattr(data, 'dtype', '?')}) cannot be viewed as a NumPy array: "
+                f"{error}"
+            ) from error
+    return np.asarray(data)
+
+
+def require_float(array: NDArray[Any], name: str, *, complex_too: bool = False) -> None:
+    """Refuse every dtype but float32 and float64 (and their complex ones): nothing is cast."""
+    allowed = DTYPES if complex_too else DTYPES[:2]
+    if array.dtype not in allowed:
+        more = ", complex64 or complex128" if complex_too else ""
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; koopcore works on float32 or float64{more}: "
+            f"pass {name}.astype(numpy.float64)"
+        )
+
+
+class Caller:
+    """The kind of array that the caller uses, and for xarray the labels of its features."""
+
+    def __init__(self, data: Any) -> None:
+        self._data_array: Any = None
+        self._to_caller: Any = None
+        module = type(data).__module__.split(".")[0]
+        if module == "xarray" and hasattr(data, "dims"):
+            self._data_array = type(data)
+            self._dims = tuple(data.dims)
+            self._feature = {d: data.coords[d] for d in self._dims[:1] if d in data.coords}
+        elif module == "torch":
+            self._to_caller = sys.modules["torch"].from_numpy
+        elif not isinstance(data, np.ndarray) and hasattr(data, "__array_namespace__"):
+            self._to_caller = data.__array_namespace__().from_dlpack
+
+    def give(self, result: NDArray[Any], columns: str | None = None) -> Any:
+        """Return a result whose rows are features in the caller's kind of array.
+
+        Parameters
+        ----------
+        result : ndarray of shape (n_features,) or (n_features, k)
+        columns : str, optional
+            What the columns are, as the name of their dimension in xarray; default: the caller's.
+        """
+        if self._data_array is not None:
+            dims = (self._dims[0], columns or self._dims[1])[: result.ndim]
+            return self._data_array(result, dims=dims, coords=self._feature)
+        return result if self._to_caller is None else self._to_caller(result)

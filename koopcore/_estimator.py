@@ -1,0 +1,137 @@
+"""What every fitted estimator can say of itself beyond its spectrum: how far to trust it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from koopcore import _trust
+from koopcore._base import Fit, Spectrum
+from koopcore._problem import Fitted, Problem
+
+
+class Estimator(Spectrum):
+    """Spectrum and trust. Needs ``_state()``, ``_combine``, ``_row_norms`` and ``_shaped``."""
+
+    _errors: tuple[Fitted, int, int, _trust.ForecastError] | None = None
+
+    def _state(self) -> tuple[Problem, Fitted]:
+        raise NotImplementedError
+
+    def _combine(self, coefficients: NDArray[Any]) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _row_norms(self, coefficients: NDArray[Any]) -> NDArray[np.float64]:
+        raise NotImplementedError
+
+    def _shaped(self, states: NDArray[Any]) -> Any:
+        raise NotImplementedError
+
+    def _fitted(self) -> Fit:
+        return self._state()[1].core
+
+    @property
+    def omega(self) -> NDArray[np.complex128]:
+        """Continuous-time eigenvalues, ``log(eigenvalues) / dt``; real part -inf for eigenvalue 0."""
+        optimized = self._state()[1].optimized
+        return super().omega if optimized is None else optimized.omega
+
+    def residuals(self) -> NDArray[np.float64]:
+        """Relative residual of each mode on snapshots it was not fitted to, shape (r,).
+
+        ``|g(y) - lambda g(x)| / |g(x)|`` over held-out pairs (x, y), with g the coordinate of the
+        mode: 0 for a mode that goes on as fitted, about 1 and more for a spurious one (Colbrook &
+        Townsend 2024, in dual form). Five-fold: modes of the partial fits are matched by their
+        eigenvalues. NaN where the snapshots are too few to hold any out.
+        """
+        return _trust.mode_residuals(*self._state())
+
+    def consistency_index(self) -> float:
+        """Forward-backward consistency of the reduced directions: 0 is perfect, 1 the worst.
+
+        Largest eigenvalue of ``I - M_f M_b`` (Haseli & Cortes 2023). It sees noise only where there
+        are more pairs than directions: choose a rank.
+        """
+        return _trust.consistency_index(*self._state())
+
+    def _forecast_error(self, bags: int, random_state: int) -> _trust.ForecastError:
+        problem, fitted = self._state()
+        if (
+            self._errors is None
+            or self._errors[0] is not fitted
+            or self._errors[1:3] != (bags, random_state)
+        ):
+            error = _trust.ForecastError(problem, fitted, bags, random_state)
+            self._errors = (fitted, bags, random_state, error)
+        return self._errors[3]
+
+    def forecast_interval(
+        self,
+        horizon: ArrayLike,
+        level: float = 0.9,
+        *,
+        bags: int = _trust.BAGS,
+        random_state: int = 0,
+    ) -> tuple[Any, Any]:
+        """Band that a future snapshot lies in with the given probability, per feature.
+
+        Forecasts of fits to resampled pairs (bagging) give the operator's part; the rest of the
+        error of forecasts of held-out snapshots is added as noise, shared among the features like
+        the one-step residuals. How often the band holds is measured in the documentation.
+
+        Parameters
+        ----------
+        horizon : float or array of shape (k,)
+            Steps beyond the last snapshot.
+        level : float
+            Probability, between 0 and 1.
+        bags : int
+            Resampled fits.
+        random_state : int
+            Seed of the resampling.
+
+        Returns
+        -------
+        lower, upper : like the result of ``forecast(horizon)``
+        """
+        problem, fitted = self._state()
+        if problem.gram.dtype.kind == "c":
+            raise ValueError("forecast_interval needs real snapshots; a complex number has no order")
+        horizons = _trust.horizons_of(horizon)
+        error = self._forecast_error(bags, random_state)
+        shape = self._row_norms(_trust.residual_coefficients(problem, fitted)) ** 2
+        shape = shape / shape.sum() if shape.sum() > 0.0 else np.full(len(shape), 1.0 / len(shape))
+        widths = _trust.half_widths(error, shape, self._row_norms, horizons, level)
+        middle = self._combine(np.column_stack([fitted.core.forecast(float(h)) for h in horizons]))
+        band = [(middle + sign * widths).astype(middle.dtype) for sign in (-1.0, 1.0)]
+        if np.ndim(horizon) == 0:
+            band = [side[:, 0] for side in band]
+        return self._shaped(band[0]), self._shaped(band[1])
+
+    def horizon_of_trust(
+        self,
+        tol: float = 0.1,
+        *,
+        longest: int = 100_000,
+        bags: int = _trust.BAGS,
+        random_state: int = 0,
+    ) -> int:
+        """Steps up to which the expected error of a forecast stays within `tol`.
+
+        The error is that of `forecast_interval` in the norm of the state, relative to the root mean
+        squared distance of the snapshots from their mean. 0: not even one step.
+
+        Parameters
+        ----------
+        tol : float
+            Relative error, positive.
+        longest : int
+            The answer is at most this.
+        bags, random_state
+            As in `forecast_interval`.
+        """
+        problem, _ = self._state()
+        error = self._forecast_error(bags, random_state)
+        return _trust.trusted_horizon(error, _trust.snapshot_spread(problem), tol, longest)
