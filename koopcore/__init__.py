@@ -6,6 +6,17 @@ training loop; ``koopcore compare`` on the command line measures what that gains
 
 from koopcore._core import Error, __version__, num_threads, set_num_threads
 from koopcore.dmd import DMD
+from koopcore.select import Candidate, Selection, select
 from koopcore.streaming import WindowDMD
 
-__all__ = ["DMD", "Error", "WindowDMD", "__version__", "num_threads", "set_num_threads"]
+__all__ = [
+    "DMD",
+    "Candidate",
+    "Error",
+    "Selection",
+    "WindowDMD",
+    "__version__",
+    "num_threads",
+    "select",
+    "set_num_threads",
+]

@@ -217,8 +217,9 @@ class Spectrum:
         """Continuous-time eigenvalues ``log(eigenvalues) / dt``; real part -inf for eigenvalue 0."""
         values = self.eigenvalues
         with np.errstate(divide="ignore"):
-            omega: NDArray[np.complex128] = np.log(np.abs(values)) + 1j * np.angle(values)
-        return omega / self.dt
+            growth = np.log(np.abs(values)) / self.dt
+        omega: NDArray[np.complex128] = growth + 1j * (np.angle(values) / self.dt)
+        return omega
 
     @property
     def frequency(self) -> NDArray[np.float64]:

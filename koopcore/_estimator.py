@@ -98,7 +98,9 @@ class Estimator(Spectrum):
         """
         problem, fitted = self._state()
         if problem.gram.dtype.kind == "c":
-            raise ValueError("forecast_interval needs real snapshots; a complex number has no order")
+            raise ValueError(
+                "forecast_interval needs real snapshots; a complex number has no order"
+            )
         horizons = _trust.horizons_of(horizon)
         error = self._forecast_error(bags, random_state)
         shape = self._row_norms(_trust.residual_coefficients(problem, fitted)) ** 2

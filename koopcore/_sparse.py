@@ -1,1 +1,2 @@
-def sparse_amplitudes(*a): raise NotImplementedError
+def sparse_amplitudes(*a):
+    raise NotImplementedError

@@ -76,7 +76,9 @@ class ForecastError:
         self._problem, self._fitted = problem, fitted
         rng = np.random.default_rng(seed)
         starts = np.array(fitted.starts)
-        draws = [np.sort(rng.choice(starts, len(starts))) for _ in range(positive_int("bags", bags))]
+        draws = [
+            np.sort(rng.choice(starts, len(starts))) for _ in range(positive_int("bags", bags))
+        ]
         self._fits = [fit(problem, fitted.options, draw.tolist()).core for draw in draws]
         self._held = self._held_out()
 

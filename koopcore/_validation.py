@@ -75,7 +75,9 @@ def validation_error(
     stay = _stay_error(problem, options, horizons)
     scores = []
     for train, held in folds(problem, options, count):
-        limited = options.with_rank(min(options.max_rank, len(train))) if options.max_rank else options
+        limited = (
+            options.with_rank(min(options.max_rank, len(train))) if options.max_rank else options
+        )
         errors, counts = held_out_errors(problem, fit(problem, limited, train), held, horizons)
         if counts.sum():
             scores.append(errors.sum() / counts.sum() / stay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,9 @@ class DMD(Estimator):
                 raise ValueError(f"rank={rank!r} and svd_rank={svd_rank!r} mean the same: give one")
             rank = {-1: None, 0: "svht"}.get(svd_rank, svd_rank)
         if sparsity is not None and not 0.0 <= sparsity < 1.0:
-            raise ValueError(f"sparsity={sparsity!r} is a share of the largest penalty: 0 <= .. < 1")
+            raise ValueError(
+                f"sparsity={sparsity!r} is a share of the largest penalty: 0 <= .. < 1"
+            )
         self.rank = rank
         self.solver = one_of("solver", solver, ("auto", "gram", "qr"))
         self.sparsity = sparsity
@@ -156,7 +159,11 @@ class DMD(Estimator):
             If a shape is wrong, there are too few snapshots, or a value is not finite.
         """
         snapshots = gathered(X, Y)
-        problem = self._posed(snapshots, pairs=Y is not None, times=times)
+        self._require(snapshots, pairs=Y is not None, timed=times is not None)
+        gram = snapshots.gram() if self.solver != "qr" else np.empty((0, 0))
+        return self._fit_to(snapshots, self._posed(snapshots, gram, Y is not None, times))
+
+    def _fit_to(self, snapshots: Snapshots, problem: Problem) -> DMD:
         fitted, problem = self._solve(snapshots, problem)
         self._sparse = None
         if self.sparsity is not None:
@@ -164,15 +171,15 @@ class DMD(Estimator):
         self._snapshots, self._problem, self._fit = snapshots, problem, fitted
         return self
 
-    def _posed(self, snapshots: Snapshots, *, pairs: bool, times: ArrayLike | None) -> Problem:
-        """Check what the data must have for these options, and take their Gram matrix."""
+    def _require(self, snapshots: Snapshots, *, pairs: bool, timed: bool) -> None:
+        """Check that the data have what these options need."""
         options, lengths = self._options, snapshots.lengths
         if pairs and (options.affine == "differences" or options.delays > 1):
             raise ValueError(
                 "affine=True and delays need one time series: X alone, without Y "
                 "(affine='constant' goes with Y)"
             )
-        if times is not None and options.variant != "optimized":
+        if timed and options.variant != "optimized":
             raise ValueError("times need variant='optimized'; the others take equal steps dt")
         if snapshots.is_complex and self.solver == "qr":
             raise ValueError("solver='qr' needs real data; complex data take solver='gram'")
@@ -182,13 +189,18 @@ class DMD(Estimator):
                     f"X[{i}] has {length} snapshots; a trajectory needs at least "
                     f"{options.least_snapshots}"
                 )
+
+    def _posed(
+        self, snapshots: Snapshots, gram: NDArray[Any], pairs: bool, times: ArrayLike | None
+    ) -> Problem:
+        lengths = snapshots.lengths
         ends = np.cumsum([0, *lengths]).tolist()
-        segments = () if pairs or len(lengths) == 1 else tuple(zip(ends, ends[1:], strict=False))
+        segments = () if pairs or len(lengths) == 1 else tuple(itertools.pairwise(ends))
         stamps = None if times is None else np.asarray(times, dtype=np.float64)
         if stamps is not None and stamps.shape != (ends[-1],):
             raise ValueError(f"times has shape {stamps.shape}; expected ({ends[-1]},)")
         return Problem(
-            snapshots.gram() if self.solver != "qr" else np.empty((0, 0)),
+            gram,
             segments=segments,
             pairs=pairs,
             n_features=snapshots.n_features,
@@ -325,8 +337,8 @@ class DMD(Estimator):
         problem, fitted = self._state()
         modes, dynamics = fitted.core.mode_coefficients(), self.dynamics
         states = []
-        bounds = zip(problem.bounds(), [dynamics] if len(problem.bounds()) == 1 else dynamics)
-        for (first, _), series in bounds:
+        several = dynamics if isinstance(dynamics, list) else [dynamics]
+        for (first, _), series in zip(problem.bounds(), several, strict=True):
             coefficients = modes @ series
             if not self._data().is_complex:
                 coefficients = coefficients.real
@@ -359,9 +371,7 @@ class DMD(Estimator):
             raise TypeError(f"x has dtype {states.dtype}; the fit has {data.dtype}")
         one = (data.n_features,) if delays == 1 else (data.n_features, delays)
         if states.shape[: len(one)] != one or states.ndim > len(one) + 1:
-            raise ValueError(
-                f"x has shape {states.shape}; expected {one} or {(*one, 'n_states')}"
-            )
+            raise ValueError(f"x has shape {states.shape}; expected {one} or {(*one, 'n_states')}")
         many = states if states.ndim > len(one) else states[..., None]
         columns = many if delays == 1 else many.swapaxes(1, 2).reshape(data.n_features, -1)
         cross = data.cross(columns)
