@@ -6,6 +6,7 @@ training loop; ``koopcore compare`` on the command line measures what that gains
 
 from koopcore._core import Error, __version__, num_threads, set_num_threads
 from koopcore.dmd import DMD
+from koopcore.io import load, save
 from koopcore.select import Candidate, Selection, select
 from koopcore.streaming import WindowDMD
 
@@ -16,7 +17,9 @@ __all__ = [
     "Selection",
     "WindowDMD",
     "__version__",
+    "load",
     "num_threads",
+    "save",
     "select",
     "set_num_threads",
 ]

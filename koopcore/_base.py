@@ -214,7 +214,7 @@ class Spectrum:
 
     @property
     def omega(self) -> NDArray[np.complex128]:
-        """Continuous-time eigenvalues ``log(eigenvalues) / dt``; real part -inf for eigenvalue 0."""
+        """Continuous-time ``log(eigenvalues) / dt``; real part -inf for eigenvalue 0."""
         values = self.eigenvalues
         with np.errstate(divide="ignore"):
             growth = np.log(np.abs(values)) / self.dt

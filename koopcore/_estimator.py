@@ -34,7 +34,7 @@ class Estimator(Spectrum):
 
     @property
     def omega(self) -> NDArray[np.complex128]:
-        """Continuous-time eigenvalues, ``log(eigenvalues) / dt``; real part -inf for eigenvalue 0."""
+        """Continuous-time ``log(eigenvalues) / dt``; real part -inf for eigenvalue 0."""
         optimized = self._state()[1].optimized
         return super().omega if optimized is None else optimized.omega
 
@@ -98,9 +98,7 @@ class Estimator(Spectrum):
         """
         problem, fitted = self._state()
         if problem.gram.dtype.kind == "c":
-            raise ValueError(
-                "forecast_interval needs real snapshots; a complex number has no order"
-            )
+            raise ValueError("forecast_interval needs real snapshots: complex ones have no order")
         horizons = _trust.horizons_of(horizon)
         error = self._forecast_error(bags, random_state)
         shape = self._row_norms(_trust.residual_coefficients(problem, fitted)) ** 2
@@ -120,7 +118,7 @@ class Estimator(Spectrum):
         bags: int = _trust.BAGS,
         random_state: int = 0,
     ) -> int:
-        """Steps up to which the expected error of a forecast stays within `tol`.
+        """Count the steps up to which the expected error of a forecast stays within `tol`.
 
         The error is that of `forecast_interval` in the norm of the state, relative to the root mean
         squared distance of the snapshots from their mean. 0: not even one step.

@@ -36,7 +36,8 @@ class Snapshots:
         for part, name in zip(self.parts, names, strict=True):
             if part.dtype != first.dtype:
                 raise TypeError(
-                    f"{names[0]} has dtype {first.dtype} and {name} {part.dtype}; give both the same"
+                    f"{names[0]} has dtype {first.dtype} and {name} {part.dtype}; "
+                    "give both the same"
                 )
             if part.shape[0] != first.shape[0]:
                 raise ValueError(

@@ -107,14 +107,14 @@ class ForecastError:
         return max(0.0, float(spread)) / max(1, d.shape[1] - 1)
 
     def noise_variance(self, horizon: float) -> float:
-        """What the held-out errors show beyond the spread over bags, summed over the features."""
+        """Return what held-out errors show beyond the spread over bags, summed over features."""
         if len(self._held) == 0:
             return 0.0
         step = min(max(1, round(abs(horizon))), len(self._held))
         return max(0.0, float(self._held[step - 1]) - self.operator_variance(step))
 
     def total(self, horizon: float) -> float:
-        """Expected error of the forecast, in the norm of the state."""
+        """Return the expected error of the forecast, in the norm of the state."""
         return float(np.sqrt(self.operator_variance(horizon) + self.noise_variance(horizon)))
 
 
@@ -146,7 +146,7 @@ def half_widths(
 
 
 def trusted_horizon(error: ForecastError, scale: float, tol: float, longest: int) -> int:
-    """Steps up to which the expected error stays within `tol` times `scale`, at most `longest`."""
+    """Count steps with an expected error within `tol` times `scale`, at most `longest`."""
     if not tol > 0.0:
         raise ValueError(f"tol={tol!r} is relative to the spread of the snapshots: it must be > 0")
     low, high = 0, 1
@@ -168,7 +168,7 @@ def snapshot_spread(problem: Problem) -> float:
 
 
 def horizons_of(horizon: ArrayLike) -> Array:
-    """A number or a 1-D array of horizons as a 1-D array."""
+    """Return a number or a 1-D array of horizons as a 1-D array."""
     horizons = np.asarray(horizon, dtype=np.float64)
     if horizons.ndim > 1:
         raise ValueError(f"horizon has shape {horizons.shape}; give a number or a 1-D array")

@@ -59,7 +59,7 @@ def held_out_errors(
 
 
 def usual_horizons(problem: Problem, options: FitOptions, horizon: int) -> NDArray[np.int64]:
-    """Steps to test: 1 to `horizon`, but 1 only where the columns are pairs."""
+    """Return the steps to test: 1 to `horizon`, but 1 only where the columns are pairs."""
     return np.arange(1, 2 if problem.pairs else horizon + 1)
 
 
@@ -113,7 +113,7 @@ def candidate_ranks(problem: Problem, options: FitOptions) -> list[int]:
 
 
 def best_rank(problem: Problem, options: FitOptions, horizon: int = 1) -> int:
-    """The lowest rank whose error is within one standard error of the best; 0: no limit."""
+    """Return the lowest rank whose error is within one standard error of the best."""
     ranks = candidate_ranks(problem, options)
     table = [validation_error(problem, options.with_rank(r), horizon) for r in ranks]
     return ranks[lowest_within_one_error(table)]

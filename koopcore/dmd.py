@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,9 @@ from koopcore._base import FitOptions, Rank, checked_dt, one_of
 from koopcore._estimator import Estimator
 from koopcore._problem import Fitted, Problem, fit
 from koopcore._snapshots import Snapshots, gathered
+from koopcore._solve import pose, require, solve
 from koopcore._sparse import sparse_amplitudes
 from koopcore._trust import horizons_of
-
-# solver="auto" takes the QR route for float64 data whose smallest kept singular value is below this
-# share of the largest: the Gram route's eigenvalues are off by about eps over its square.
-GRAM_RESOLVES = 1e-4
 
 
 class DMD(Estimator):
@@ -103,6 +99,7 @@ class DMD(Estimator):
         unstable: str = "clip",
         dt: float = 1.0,
     ) -> None:
+        self._parameters = {k: v for k, v in locals().items() if k != "self"}
         if svd_rank is not None:
             if rank is not None:
                 raise ValueError(f"rank={rank!r} and svd_rank={svd_rank!r} mean the same: give one")
@@ -159,77 +156,17 @@ class DMD(Estimator):
             If a shape is wrong, there are too few snapshots, or a value is not finite.
         """
         snapshots = gathered(X, Y)
-        self._require(snapshots, pairs=Y is not None, timed=times is not None)
+        require(snapshots, self._options, self.solver, pairs=Y is not None, timed=times is not None)
         gram = snapshots.gram() if self.solver != "qr" else np.empty((0, 0))
-        return self._fit_to(snapshots, self._posed(snapshots, gram, Y is not None, times))
+        problem = pose(snapshots, gram, pairs=Y is not None, times=times, dt=self.dt)
+        return self._fit_to(snapshots, *solve(snapshots, problem, self._options, self.solver))
 
-    def _fit_to(self, snapshots: Snapshots, problem: Problem) -> DMD:
-        fitted, problem = self._solve(snapshots, problem)
+    def _fit_to(self, snapshots: Snapshots, problem: Problem, fitted: Fitted) -> DMD:
         self._sparse = None
         if self.sparsity is not None:
             fitted = self._sparsified(problem, fitted)
         self._snapshots, self._problem, self._fit = snapshots, problem, fitted
         return self
-
-    def _require(self, snapshots: Snapshots, *, pairs: bool, timed: bool) -> None:
-        """Check that the data have what these options need."""
-        options, lengths = self._options, snapshots.lengths
-        if pairs and (options.affine == "differences" or options.delays > 1):
-            raise ValueError(
-                "affine=True and delays need one time series: X alone, without Y "
-                "(affine='constant' goes with Y)"
-            )
-        if timed and options.variant != "optimized":
-            raise ValueError("times need variant='optimized'; the others take equal steps dt")
-        if snapshots.is_complex and self.solver == "qr":
-            raise ValueError("solver='qr' needs real data; complex data take solver='gram'")
-        for i, length in enumerate(lengths):
-            if len(lengths) > 1 and not pairs and length < options.least_snapshots:
-                raise ValueError(
-                    f"X[{i}] has {length} snapshots; a trajectory needs at least "
-                    f"{options.least_snapshots}"
-                )
-
-    def _posed(
-        self, snapshots: Snapshots, gram: NDArray[Any], pairs: bool, times: ArrayLike | None
-    ) -> Problem:
-        lengths = snapshots.lengths
-        ends = np.cumsum([0, *lengths]).tolist()
-        segments = () if pairs or len(lengths) == 1 else tuple(itertools.pairwise(ends))
-        stamps = None if times is None else np.asarray(times, dtype=np.float64)
-        if stamps is not None and stamps.shape != (ends[-1],):
-            raise ValueError(f"times has shape {stamps.shape}; expected ({ends[-1]},)")
-        return Problem(
-            gram,
-            segments=segments,
-            pairs=pairs,
-            n_features=snapshots.n_features,
-            times=stamps,
-            dt=self.dt,
-        )
-
-    def _solve(self, snapshots: Snapshots, problem: Problem) -> tuple[Fitted, Problem]:
-        """Fit through the Gram matrix, and through a triangular factor where that is not enough."""
-        if self.solver != "qr":
-            fitted = fit(problem, self._options)
-            if self.solver == "gram" or snapshots.dtype != np.float64 or self._resolved(fitted):
-                return fitted, problem
-        factor = snapshots.factor()
-        posed = {**vars(problem), "gram": factor.T @ factor, "factor": factor}
-        problem = Problem(**posed)
-        return fit(problem, self._options), problem
-
-    def _resolved(self, fitted: Fitted) -> bool:
-        """Whether the Gram matrix shows all directions that the options ask for, well enough."""
-        sigma, kept = fitted.core.singular_values, fitted.core.coordinates().shape[0]
-        if kept == 0 or sigma[0] == 0.0:
-            return True
-        wanted = self._options.max_rank or len(sigma)
-        floor = max(self._options.tolerance, 0.0)
-        if self._options.energy < 1.0 or self._options.rule:
-            wanted = kept  # these rules look at the large singular values
-        cut_by_solver = kept < wanted and floor < GRAM_RESOLVES
-        return not cut_by_solver and bool(sigma[kept - 1] >= GRAM_RESOLVES * sigma[0])
 
     def _sparsified(self, problem: Problem, fitted: Fitted) -> Fitted:
         """Keep the modes whose amplitude survives the penalty."""
@@ -249,6 +186,30 @@ class DMD(Estimator):
         if self._problem is None or self._fit is None:
             raise ValueError("this DMD is not fitted yet; call fit(X) first")
         return self._problem, self._fit
+
+    def _to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Describe the fit by its parameters and arrays, for `koopcore.io`."""
+        problem, data = self._state()[0], self._data()
+        arrays = {f"snapshots.{i}": part for i, part in enumerate(data.parts)}
+        for name in ("gram", "factor", "times"):
+            if getattr(problem, name) is not None:
+                arrays[name] = getattr(problem, name)
+        return {"parameters": self._parameters, "pairs": problem.pairs}, arrays
+
+    @classmethod
+    def _from_state(cls, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> DMD:
+        model = cls(**metadata["parameters"])
+        parts = [arrays[f"snapshots.{i}"] for i in range(sum("snapshots" in a for a in arrays))]
+        snapshots = Snapshots(parts, [f"snapshots.{i}" for i in range(len(parts))])
+        problem = pose(
+            snapshots,
+            arrays["gram"],
+            pairs=metadata["pairs"],
+            times=arrays.get("times"),
+            dt=model.dt,
+            factor=arrays.get("factor"),
+        )
+        return model._fit_to(snapshots, problem, fit(problem, model._options))
 
     def _data(self) -> Snapshots:
         self._state()
@@ -274,6 +235,15 @@ class DMD(Estimator):
         """The snapshots as given: one array, or a list of trajectories (with Y: [X, Y])."""
         parts = [self._data().caller.give(part) for part in self._data().parts]
         return parts[0] if len(parts) == 1 else parts
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Times of the snapshots, of several trajectories the first's: from 0 in steps of dt."""
+        problem, _ = self._state()
+        if problem.times is not None:
+            return problem.times
+        first, stop = problem.bounds()[0]
+        return self.dt * np.arange(problem.lag if problem.pairs else stop - first)
 
     @property
     def modes(self) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from koopcore._base import FitOptions, positive_int
 from koopcore._problem import Problem
 from koopcore._snapshots import gathered
+from koopcore._solve import pose, require, solve
 from koopcore._validation import (
     FOLDS,
     candidate_ranks,
@@ -138,9 +139,11 @@ def select(
         raise ValueError("select needs at least one variant, delay, ridge and rank to compare")
     snapshots = gathered(X, Y)
     models = [DMD(variant=v, delays=d, ridge=alpha, **options) for v, d, alpha in grid]
+    pairs = Y is not None
     for model in models:
-        model._require(snapshots, pairs=Y is not None, timed=False)
-    problem = models[0]._posed(snapshots, snapshots.gram(), Y is not None, None)
+        require(snapshots, model._options, model.solver, pairs=pairs, timed=False)
+    gram = snapshots.gram()
+    problem = pose(snapshots, gram, pairs=pairs, times=None, dt=models[0].dt)
     rows: list[Candidate] = []
     for model in models:
         rows += _scored(model._options, problem, given, horizon, folds)
@@ -149,7 +152,8 @@ def select(
         raise ValueError("the snapshots are too few to hold any out; give DMD a rank instead")
     best = rows[lowest_within_one_error([(row.error, row.standard_error) for row in rows])]
     model = DMD(best.rank, variant=best.variant, delays=best.delays, ridge=best.ridge, **options)
-    return Selection(model._fit_to(snapshots, problem), best, tuple(rows))
+    solved = solve(snapshots, problem, model._options, model.solver)
+    return Selection(model._fit_to(snapshots, *solved), best, tuple(rows))
 
 
 def _scored(

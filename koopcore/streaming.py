@@ -56,6 +56,7 @@ class WindowDMD(Estimator):
         unstable: str = "clip",
         dt: float = 1.0,
     ) -> None:
+        self._parameters = {k: v for k, v in locals().items() if k != "self"}
         self.window = positive_int("window", window)
         self.dt = checked_dt(dt)
         self._options = FitOptions.checked(
@@ -175,6 +176,26 @@ class WindowDMD(Estimator):
             self._fit = problem, fit(problem, self._options)
         return self._fit
 
+    def _to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Describe the window by its parameters and snapshots (n_features, k), for `koopcore.io`.
+
+        A snapshot comes back to within rounding: it is held as a difference from a reference.
+        """
+        metadata = {"parameters": self._parameters, "shapes": self._shapes, "single": self._single}
+        if self._buffer is None:
+            return metadata, {}
+        return metadata, {"snapshots": self._combine(np.eye(self.n_snapshots))}
+
+    @classmethod
+    def _from_state(cls, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> WindowDMD:
+        model = cls(**metadata["parameters"])
+        model._shapes = [tuple(shape) for shape in metadata["shapes"]]
+        model._single = metadata["single"]
+        if "snapshots" in arrays:
+            for state in np.ascontiguousarray(arrays["snapshots"].T):
+                model.update(model._shaped(state))
+        return model
+
     def _combine(self, coefficients: NDArray[Any]) -> NDArray[Any]:
         """Combine the snapshots, all segments below each other: (n_features, q)."""
         assert self._buffer is not None
@@ -183,7 +204,7 @@ class WindowDMD(Estimator):
             segments = [np.empty(shape, self._dtype) for shape in self._shapes]
             self._buffer.combine(np.ascontiguousarray(column), segments)
             states.append(np.concatenate([segment.ravel() for segment in segments]))
-        return np.column_stack(states)
+        return np.stack(states, axis=1)
 
     def _row_norms(self, coefficients: NDArray[Any]) -> NDArray[np.float64]:
         squares = np.float64(0.0)

@@ -1,0 +1,27 @@
+"""Plots of a fitted estimator: what it found, and what it makes of the future.
+
+Every function takes ``ax=None`` and returns the Axes it drew on (`plot_summary` its Figure);
+nothing is shown or saved, and no setting is changed for other plots. Matplotlib is imported by the
+functions, so that koopcore never needs it. The colours are Okabe and Ito's, viridis, and a red-blue
+scale: all kinds of colour vision can tell them apart.
+"""
+
+from koopcore.plotting.spectrum import (
+    plot_amplitudes,
+    plot_eigenvalues,
+    plot_rates,
+    plot_singular_values,
+)
+from koopcore.plotting.states import plot_dynamics, plot_forecast, plot_mode
+from koopcore.plotting.summary import plot_summary
+
+__all__ = [
+    "plot_amplitudes",
+    "plot_dynamics",
+    "plot_eigenvalues",
+    "plot_forecast",
+    "plot_mode",
+    "plot_rates",
+    "plot_singular_values",
+    "plot_summary",
+]
