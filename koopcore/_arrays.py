@@ -20,20 +20,17 @@ def as_numpy(data: Any, name: str) -> NDArray[Any]:
     if isinstance(data, np.ndarray):
         return np.asarray(data)  # a subclass such as memmap is looked at as a plain array
     if hasattr(data, "__dlpack__") and not hasattr(data, "dims"):
-        device, index = data.__dlpack_device__()
-        if device != _CPU:
-            raise TypeError(
-                f"{name} lies on device {getattr(data, 'device', (int(device), index))}; "
-                "koopcore works on the CPU: pass a CPU array, such as tensor.cpu()"
-            )
         if getattr(data, "requires_grad", False):
             data = data.detach()
         try:
+            if data.__dlpack_device__()[0] != _CPU:
+                raise ValueError("koopcore works on the CPU")
             return np.from_dlpack(data)
-        except (BufferError, RuntimeError, TypeError) as error:
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
             raise TypeError(
-                f"{name} (dtype {getattr(data, 'dtype', '?')}) cannot be viewed as a NumPy array: "
-                f"{error}"
+                f"{name} (dtype {getattr(data, 'dtype', '?')}, device "
+                f"{getattr(data, 'device', '?')}) cannot be viewed as a NumPy array: {error}; "
+                "pass a CPU array of float32 or float64, such as tensor.cpu()"
             ) from error
     return np.asarray(data)
 

@@ -73,6 +73,9 @@ class Fitted:
 
 def fit(problem: Problem, options: FitOptions, starts: Sequence[int] | None = None) -> Fitted:
     """Fit the pairs that begin at `starts` (default: all there are)."""
+    if not problem.starts(options):
+        least = options.least_snapshots - 1 + problem.lag
+        raise ValueError(f"a fit needs at least {least} snapshots, got {len(problem.gram)}")
     if options.rule == "cv":
         from koopcore._validation import best_rank  # which fits in turn
 

@@ -81,6 +81,9 @@ class ForecastError:
         ]
         self._fits = [fit(problem, fitted.options, draw.tolist()).core for draw in draws]
         self._held = self._held_out()
+        # A squared error is a difference of numbers as large as the squared snapshots.
+        largest = float(np.diag(problem.gram).real.max())
+        self._resolution = len(problem.gram) * np.finfo(np.float64).eps * largest
 
     def _held_out(self) -> Array:
         """Mean squared held-out error at 1, 2, ... steps."""
@@ -114,8 +117,9 @@ class ForecastError:
         return max(0.0, float(self._held[step - 1]) - self.operator_variance(step))
 
     def total(self, horizon: float) -> float:
-        """Return the expected error of the forecast, in the norm of the state."""
-        return float(np.sqrt(self.operator_variance(horizon) + self.noise_variance(horizon)))
+        """Return the expected error of the forecast in the norm of the state; 0: not resolved."""
+        variance = self.operator_variance(horizon) + self.noise_variance(horizon)
+        return float(np.sqrt(variance)) if variance > self._resolution else 0.0
 
 
 def residual_coefficients(problem: Problem, fitted: Fitted) -> NDArray[Any]:

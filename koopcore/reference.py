@@ -69,3 +69,63 @@ def amplitudes(
         return np.linalg.lstsq(modes, S[:, 0].astype(complex), rcond=None)[0]
     rows = [modes * eigenvalues**t for t in range(S.shape[1])]
     return np.linalg.lstsq(np.vstack(rows), S.T.reshape(-1).astype(complex), rcond=None)[0]
+
+
+def stacked(S: Array, delays: int) -> Array:
+    """`delays` successive columns below each other."""
+    count = S.shape[1] - delays + 1
+    return np.vstack([S[:, d : d + count] for d in range(delays)])
+
+
+def eigenvalues(operator_on_basis: Array) -> ComplexArray:
+    """By falling modulus."""
+    values = np.linalg.eigvals(operator_on_basis)
+    return values[np.lexsort((-values.imag, -np.abs(values).round(12)))].astype(complex)
+
+
+def total_least_squares(X: Array, Y: Array, rank: int) -> ComplexArray:
+    """Eigenvalues after both matrices are projected on the leading right vectors of [X; Y]."""
+    _, _, v = reduced_svd(np.vstack([X, Y]), rank)
+    return dmd(X @ v @ v.T, Y @ v @ v.T, rank)[0]
+
+
+def forward_backward(X: Array, Y: Array, rank: int) -> ComplexArray:
+    """Eigenvalues of the root of (forward times inverse backward) nearest to the forward operator.
+
+    All 2^rank roots that share the eigenvectors are tried.
+    """
+    u, _, _ = reduced_svd(X, rank)
+    forward = (u.T @ Y) @ np.linalg.pinv(u.T @ X)
+    backward = (u.T @ X) @ np.linalg.pinv(u.T @ Y)
+    squares, vectors = np.linalg.eig(forward @ np.linalg.inv(backward))
+    inverse, roots = np.linalg.inv(vectors), np.sqrt(squares.astype(complex))
+    best, distance = forward, np.inf
+    for signs in np.ndindex(*([2] * rank)):
+        root = (vectors * (roots * (1 - 2 * np.array(signs)))) @ inverse
+        if np.linalg.norm(root - forward) < distance:
+            best, distance = root, float(np.linalg.norm(root - forward))
+    return eigenvalues(best)
+
+
+def symmetric(X: Array, Y: Array, rank: int) -> ComplexArray:
+    """Eigenvalues of the symmetric A that minimises |Y - A X| on the leading directions of X."""
+    u, _, _ = reduced_svd(X, rank)
+    x, y = u.T @ X, u.T @ Y
+    entries = [(i, j) for i in range(rank) for j in range(i + 1)]
+    columns = []
+    for i, j in entries:
+        unit = np.zeros((rank, rank))
+        unit[i, j] = unit[j, i] = 1.0
+        columns.append((unit @ x).ravel())
+    found = np.linalg.lstsq(np.column_stack(columns), y.ravel(), rcond=None)[0]
+    A = np.zeros((rank, rank))
+    for value, (i, j) in zip(found, entries, strict=True):
+        A[i, j] = A[j, i] = value
+    return eigenvalues(A)
+
+
+def ridge(X: Array, Y: Array, rank: int, alpha: float) -> ComplexArray:
+    """Eigenvalues with (X X^T + alpha I)^-1 on the leading directions of X."""
+    u, _, _ = reduced_svd(X, rank)
+    x, y = u.T @ X, u.T @ Y
+    return eigenvalues(y @ x.T @ np.linalg.inv(x @ x.T + alpha * np.eye(rank)))

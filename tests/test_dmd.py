@@ -136,7 +136,8 @@ def test_float32_data_with_small_modes_keep_their_eigenvalues():
     assert match(DMD(rank=2).fit(X).eigenvalues, (0.99, 0.8)) < 1e-4
     # The same through a float32 Gram matrix is worthless; that is why it is float64.
     G = (X.T @ X).astype(np.float64)
-    assert match(koopcore._core.Dmd(G, max_rank=2, tolerance=0.0).eigenvalues, (0.99, 0.8)) > 1e-2
+    through_float32 = koopcore._core.Dmd(G, max_rank=2, tolerance=0.0).eigenvalues
+    assert match(through_float32, (0.99, 0.8)) > 1e-2
 
 
 def test_pydmd_gives_the_same_where_it_is_right():
@@ -199,7 +200,8 @@ def test_read_only_input_is_read_in_place():
 BAD = [
     (dict(), lambda: np.ones((4, 3), np.int64), TypeError, "X has dtype int64"),
     (dict(), lambda: np.ones((4, 3), np.float16), TypeError, "X has dtype float16"),
-    (dict(), lambda: np.ones((4, 3), complex), TypeError, "X has dtype complex128"),
+    (dict(), lambda: np.ones((4, 3), object), TypeError, "X has dtype object"),
+    (dict(solver="qr"), lambda: np.ones((4, 3), complex), ValueError, "needs real data"),
     (dict(), lambda: np.ones(4), ValueError, r"X has shape \(4,\)"),
     (dict(), lambda: np.ones((2, 2, 2)), ValueError, r"X has shape \(2, 2, 2\)"),
     (dict(), lambda: np.ones((0, 3)), ValueError, "empty"),
@@ -225,13 +227,14 @@ def test_fit_bad_input_is_refused_by_name(options, data, error, message):
         (dict(rank=0), ValueError, "rank=0"),
         (dict(rank=-3), ValueError, "rank=-3"),
         (dict(rank=1.5), ValueError, r"rank=1\.5"),
-        (dict(rank="ten"), TypeError, "rank='ten'"),
+        (dict(rank="ten"), ValueError, "rank='ten'"),
+        (dict(rank=[2]), TypeError, r"rank=\[2\]"),
         (dict(rank=True), ValueError, "rank=True"),
-        (dict(svd_rank=0), ValueError, "rank=0"),
+        (dict(svd_rank=-2), ValueError, "rank=-2"),
         (dict(rank=2, svd_rank=2), ValueError, "give one"),
         (dict(tol=1.0), ValueError, r"tol=1\.0"),
         (dict(tol=float("nan")), ValueError, "tol=nan"),
-        (dict(unstable="drop"), ValueError, "unstable='drop'"),
+        (dict(unstable="damp"), ValueError, "unstable='damp'"),
         (dict(dt=0.0), ValueError, r"dt=0\.0"),
         (dict(dt=float("inf")), ValueError, "dt=inf"),
     ],
@@ -255,8 +258,8 @@ def test_using_a_fit_wrongly_is_refused():
     with pytest.raises(ValueError, match="not fitted yet"):
         DMD().forecast(1)
     model = DMD(rank=1).fit(planted((0.9,)))
-    with pytest.raises(koopcore.Error, match="horizon must be finite and at least 0, got -1"):
-        model.forecast(-1)
+    with pytest.raises(koopcore.Error, match="horizon must be finite, got nan"):
+        model.forecast(np.nan)
     with pytest.raises(ValueError, match="horizon has shape"):
         model.forecast(np.ones((2, 2)))
     with pytest.raises(ValueError, match=r"x has shape \(3,\)"):
