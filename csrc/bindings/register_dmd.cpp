@@ -86,9 +86,15 @@ BasicDmd<Scalar> make_dmd(const InputArray<Scalar>& gram, bool from_factor, int6
                           const std::string& unstable) {
   const Matrix<Scalar> matrix = small_matrix<Scalar>(gram, "gram");
   const Layout layout{lag, delays, affine_named(affine), std::move(starts)};
-  const DmdOptions options{variant_named(variant), max_rank, energy, tolerance, svht_rows,
-                           ridge,                  modes_named(modes),
-                           constraint_named(constraint), unstable_named(unstable)};
+  const DmdOptions options{variant_named(variant),
+                           max_rank,
+                           energy,
+                           tolerance,
+                           svht_rows,
+                           ridge,
+                           modes_named(modes),
+                           constraint_named(constraint),
+                           unstable_named(unstable)};
   const py::gil_scoped_release release;  // all arguments are unpacked
   if (from_factor) return BasicDmd<Scalar>::from_factor(matrix.view(), layout, options);
   return BasicDmd<Scalar>(matrix.view(), layout, options);

@@ -36,8 +36,8 @@ void KOOPCORE_FORTRAN(zheevd)(const char*, const char*, const int*, std::complex
 void KOOPCORE_FORTRAN(dgeev)(const char*, const char*, const int*, double*, const int*, double*,
                              double*, double*, const int*, double*, const int*, double*, const int*,
                              int*, size_t, size_t);
-void KOOPCORE_FORTRAN(zgeev)(const char*, const char*, const int*, std::complex<double>*, const int*,
-                             std::complex<double>*, std::complex<double>*, const int*,
+void KOOPCORE_FORTRAN(zgeev)(const char*, const char*, const int*, std::complex<double>*,
+                             const int*, std::complex<double>*, std::complex<double>*, const int*,
                              std::complex<double>*, const int*, std::complex<double>*, const int*,
                              double*, int*, size_t, size_t);
 void KOOPCORE_FORTRAN(dgesdd)(const char*, const int*, const int*, double*, const int*, double*,
@@ -230,7 +230,8 @@ Eigen general_eigen(MatrixView<Complex> a) {
 Svd<double> svd(MatrixView<double> a) {
   const char thin = 'S';
   const int m = narrow(a.rows, "svd rows"), n = narrow(a.cols, "svd columns");
-  const int k = std::min(m, n), lda = narrow(a.ld, "ld"), ldu = std::max(m, 1), ldv = std::max(k, 1);
+  const int k = std::min(m, n), lda = narrow(a.ld, "ld"), ldu = std::max(m, 1),
+            ldv = std::max(k, 1);
   Svd<double> out{Matrix<double>(m, k), std::vector<double>(static_cast<size_t>(k)),
                   Matrix<double>(k, n)};
   if (k == 0) return out;
@@ -254,7 +255,8 @@ Svd<double> svd(MatrixView<double> a) {
 Svd<Complex> svd(MatrixView<Complex> a) {
   const char thin = 'S';
   const int m = narrow(a.rows, "svd rows"), n = narrow(a.cols, "svd columns");
-  const int k = std::min(m, n), lda = narrow(a.ld, "ld"), ldu = std::max(m, 1), ldv = std::max(k, 1);
+  const int k = std::min(m, n), lda = narrow(a.ld, "ld"), ldu = std::max(m, 1),
+            ldv = std::max(k, 1);
   Svd<Complex> out{Matrix<Complex>(m, k), std::vector<double>(static_cast<size_t>(k)),
                    Matrix<Complex>(k, n)};
   if (k == 0) return out;
@@ -323,8 +325,10 @@ void divide_by_upper(MatrixView<double> a, MatrixView<const double> r) {
 }
 
 void householder_r(MatrixView<double> a) {
-  const int m = narrow(a.rows, "qr rows"), n = narrow(a.cols, "qr columns"), lda = narrow(a.ld, "ld");
-  KOOPCORE_REQUIRE(m >= n) << "householder_r: (" << m << ", " << n << ") has more columns than rows";
+  const int m = narrow(a.rows, "qr rows"), n = narrow(a.cols, "qr columns"),
+            lda = narrow(a.ld, "ld");
+  KOOPCORE_REQUIRE(m >= n) << "householder_r: (" << m << ", " << n
+                           << ") has more columns than rows";
   std::vector<double> tau(static_cast<size_t>(std::max(n, 1)));
   double size = 0.0;
   int info = 0, lwork = -1;

@@ -123,8 +123,8 @@ void BasicDmd<Scalar>::check(const DmdOptions& options) const {
         << "a pair starts at " << a << "; of " << snapshots_ << " snapshots they start in [0, "
         << available << ")";
   KOOPCORE_REQUIRE(options.max_rank >= 0 && options.max_rank <= given)
-      << "rank=" << options.max_rank << " needs at least "
-      << options.max_rank + snapshots_ - given << " snapshots, got " << snapshots_;
+      << "rank=" << options.max_rank << " needs at least " << options.max_rank + snapshots_ - given
+      << " snapshots, got " << snapshots_;
   KOOPCORE_REQUIRE(options.energy > 0.0 && options.energy <= 1.0)
       << "the energy fraction must lie in (0, 1], got " << options.energy;
   KOOPCORE_REQUIRE(!(options.tolerance >= 1.0))
@@ -177,7 +177,8 @@ template <class Scalar>
 BasicDmd<Scalar> BasicDmd<Scalar>::restricted(const std::vector<int64_t>& kept) const {
   std::vector<Complex> values;
   for (const int64_t i : kept) {
-    KOOPCORE_REQUIRE(i >= 0 && i < rank()) << "mode " << i << " does not exist; there are " << rank();
+    KOOPCORE_REQUIRE(i >= 0 && i < rank())
+        << "mode " << i << " does not exist; there are " << rank();
     values.push_back(eigenvalues_[at(i)]);
   }
   BasicDmd out = *this;

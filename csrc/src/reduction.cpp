@@ -107,8 +107,7 @@ RightVectors<Scalar> from_factor(Matrix<Scalar> factor) {
   blas::Svd<Scalar> svd = blas::svd(factor.view());
   Matrix<Scalar> vectors(svd.right.cols(), svd.right.rows());
   for (int64_t j = 0; j < vectors.cols(); ++j)
-    for (int64_t i = 0; i < vectors.rows(); ++i)
-      vectors(i, j) = dense::conjugate(svd.right(j, i));
+    for (int64_t i = 0; i < vectors.rows(); ++i) vectors(i, j) = dense::conjugate(svd.right(j, i));
   svd.values.resize(at(factor.cols()), 0.0);  // fewer rows than columns: the rest is zero
   return {std::move(svd.values), std::move(vectors), std::move(svd.left)};
 }
@@ -145,8 +144,7 @@ Matrix<Scalar> joint_directions(const States<Scalar>& states, const Layout& layo
     right = from_gram(std::move(both));
   }
   sigma = right.sigma;
-  const int64_t rank =
-      choose_rank(sigma, options, states.factor.rows() > 0, 2 * layout.delays);
+  const int64_t rank = choose_rank(sigma, options, states.factor.rows() > 0, 2 * layout.delays);
   return leading(right.vectors, rank);
 }
 
@@ -214,15 +212,15 @@ Reduction<Scalar> reduce(const States<Scalar>& states, const Layout& layout,
   for (int64_t j = 0; j < rank; ++j)
     for (int64_t i = 0; i < out.basis.rows(); ++i) out.basis(i, j) /= out.sigma[at(j)];
   out.coordinates =
-      has_factor ? multiply(Op::kAdjoint, leading(right.left, rank), Op::kNone, states.factor)
-                 : multiply(Op::kAdjoint, out.basis, Op::kNone,
-                            dense::rows(states.gram, layout.starts));
+      has_factor
+          ? multiply(Op::kAdjoint, leading(right.left, rank), Op::kNone, states.factor)
+          : multiply(Op::kAdjoint, out.basis, Op::kNone, dense::rows(states.gram, layout.starts));
   return out;
 }
 
-#define KOOPCORE_INSTANTIATE(S)                                                               \
-  template Matrix<S> difference_gram<S>(const Matrix<S>&);                                    \
-  template States<S> make_states<S>(const Matrix<S>&, const Matrix<S>&, const Layout&);       \
+#define KOOPCORE_INSTANTIATE(S)                                                         \
+  template Matrix<S> difference_gram<S>(const Matrix<S>&);                              \
+  template States<S> make_states<S>(const Matrix<S>&, const Matrix<S>&, const Layout&); \
   template Reduction<S> reduce<S>(const States<S>&, const Layout&, const DmdOptions&);
 KOOPCORE_INSTANTIATE(double)
 KOOPCORE_INSTANTIATE(std::complex<double>)

@@ -47,8 +47,7 @@ Matrix<Complex> square_root_near(const Matrix<Complex>& square, Matrix<Complex> 
   for (int step = 0; step < kNewtonSteps; ++step) {
     Matrix<Complex> residual = multiply(root, root);
     for (int64_t j = 0; j < residual.cols(); ++j)
-      for (int64_t i = 0; i < residual.rows(); ++i)
-        residual(i, j) = square(i, j) - residual(i, j);
+      for (int64_t i = 0; i < residual.rows(); ++i) residual(i, j) = square(i, j) - residual(i, j);
     const double size = dense::frobenius_norm(residual);
     if (!(size < best_residual)) break;
     best_residual = size;
@@ -109,8 +108,7 @@ ReducedOperator<Scalar> fit_operator(const Reduction<Scalar>& reduced, const Lay
   const Matrix<Scalar> x = dense::columns(reduced.coordinates, layout.starts);
   const Matrix<Scalar> y = dense::columns(reduced.coordinates, layout.starts, layout.lag);
   ReducedOperator<Scalar> out = least_squares_operator(reduced, y, options.ridge);
-  if (options.variant == Variant::kForwardBackward)
-    out.matrix = forward_backward(out.matrix, x, y);
+  if (options.variant == Variant::kForwardBackward) out.matrix = forward_backward(out.matrix, x, y);
   if (options.variant == Variant::kSymmetric) out.matrix = symmetric(reduced, y);
   return out;
 }

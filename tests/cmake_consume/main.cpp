@@ -20,7 +20,7 @@ int main() {
   window.gram(gram.view());
   koopcore::DmdOptions options;
   options.affine = true;
-  const koopcore::Dmd dmd(gram.view(), 1, options);
+  const koopcore::Dmd dmd(gram.view(), {}, options);
   const std::vector<double> coefficients = dmd.forecast(1000.0);
 
   float forecast[3];

@@ -18,6 +18,12 @@ std::vector<double> combined(const Matrix<T>& states, const std::vector<double>&
   return out;
 }
 
+Layout differences() {
+  Layout layout;
+  layout.affine = Affine::kDifferences;
+  return layout;
+}
+
 double largest_error(const std::vector<double>& got, const Matrix<double>& expected,
                      int64_t column) {
   double worst = 0.0;
@@ -46,7 +52,7 @@ TEST_CASE("forecasts continue the series, exact and projected, at fractions too"
   for (const bool exact : {true, false}) {
     DmdOptions options;
     options.max_rank = 2;
-    options.exact = exact;
+    options.modes = exact ? Modes::kExact : Modes::kProjected;
     const Dmd dmd(gram_of(seen).view(), {}, options);
     for (const int64_t horizon : {0, 1, 2, 22})
       CHECK(largest_error(combined(seen, dmd.forecast(static_cast<double>(horizon))), all,
@@ -63,10 +69,9 @@ TEST_CASE("affine forecasts reach the fixed point and keep the coefficients' sum
   const Matrix<double> seen = decaying_modes<double>(60, 8, rates, 5.0);
   for (const bool exact : {true, false}) {
     DmdOptions options;
-    options.affine = true;
     options.max_rank = 2;
-    options.exact = exact;
-    const Dmd dmd(gram_of(seen).view(), {}, options);
+    options.modes = exact ? Modes::kExact : Modes::kProjected;
+    const Dmd dmd(gram_of(seen).view(), differences(), options);
     for (const double horizon : {1.0, 32.0, 1e6}) {
       const std::vector<double> c = dmd.forecast(horizon);
       double sum = 0.0;
@@ -101,9 +106,7 @@ TEST_CASE("the affine sum is right next to eigenvalue 1") {
   Matrix<double> seen(3, 6);
   for (int64_t t = 0; t < 6; ++t)
     for (int64_t i = 0; i < 3; ++i) seen(i, t) = static_cast<double>((i + 1) * t);
-  DmdOptions options;
-  options.affine = true;
-  const Dmd dmd(gram_of(seen).view(), {}, options);
+  const Dmd dmd(gram_of(seen).view(), differences(), {});
   REQUIRE(dmd.rank() == 1);
   CHECK(combined(seen, dmd.forecast(1000.0))[1] == doctest::Approx(2.0 * 1005.0).epsilon(1e-9));
 }
@@ -125,9 +128,8 @@ TEST_CASE("rank rules: integer, energy, tolerance, zero data") {
   const Dmd nothing(zero.view(), {}, {});
   CHECK(nothing.rank() == 0);
   CHECK(nothing.forecast(3.0) == std::vector<double>(4, 0.0));
-  DmdOptions affine;
-  affine.affine = true;
-  CHECK(Dmd(zero.view(), {}, affine).forecast(3.0) == std::vector<double>{0.0, 0.0, 0.0, 1.0});
+  CHECK(Dmd(zero.view(), differences(), {}).forecast(3.0) ==
+        std::vector<double>{0.0, 0.0, 0.0, 1.0});
 }
 
 TEST_CASE("predict advances states it has not seen, linear and affine") {
@@ -137,9 +139,8 @@ TEST_CASE("predict advances states it has not seen, linear and affine") {
     const Matrix<double> all = decaying_modes<double>(40, 20, rates, fixed_point);
     const Matrix<double> seen = decaying_modes<double>(40, 7, rates, fixed_point);
     DmdOptions options;
-    options.affine = affine;
     options.max_rank = 2;
-    const Dmd dmd(gram_of(seen).view(), {}, options);
+    const Dmd dmd(gram_of(seen).view(), affine ? differences() : Layout(), options);
     Matrix<double> state(40, 1), cross(7, 1);
     std::copy_n(all.view().col(12), 40, state.view().data);
     cross_gram<double>(strided(seen.view()), strided(state.view()), cross.view());
@@ -177,19 +178,34 @@ TEST_CASE("bad input is refused with its values") {
   options.tolerance = 1.0;
   CHECK_THROWS_AS(Dmd(g.view(), {}, options), Error);
   options = {};
-  options.affine = true;
-  CHECK_THROWS_AS(Dmd(g.view(), 2, options), Error);
+  options.ridge = -1.0;
+  CHECK_THROWS_AS(Dmd(g.view(), {}, options), Error);
+  options = {};
+  options.variant = Variant::kSymmetric;
+  options.modes = Modes::kExact;
+  CHECK_THROWS_AS(Dmd(g.view(), {}, options), Error);
+  Layout layout = differences();
+  layout.lag = 2;
+  CHECK_THROWS_AS(Dmd(g.view(), layout, {}), Error);
+  layout = {};
+  layout.starts = {0, 3};
+  CHECK_THROWS_WITH_AS(Dmd(g.view(), layout, {}),
+                       "a pair starts at 3; of 4 snapshots they start in [0, 3)", Error);
   const Matrix<double> one(1, 1), two(2, 2), wide(2, 3), none(0, 0);
   CHECK_THROWS_WITH_AS(Dmd(one.view(), {}, {}), "a fit needs at least 2 snapshots, got 1", Error);
-  CHECK_THROWS_WITH_AS(Dmd(two.view(), {}, options), "a fit needs at least 3 snapshots, got 2",
-                       Error);
+  CHECK_THROWS_WITH_AS(Dmd(two.view(), differences(), {}),
+                       "a fit needs at least 3 snapshots, got 2", Error);
   CHECK_THROWS_AS(Dmd(wide.view(), {}, {}), Error);
   CHECK_THROWS_AS(Dmd(none.view(), {}, {}), Error);
   Matrix<double> bad = g;
   bad(2, 1) = std::numeric_limits<double>::quiet_NaN();
   CHECK_THROWS_AS(Dmd(bad.view(), {}, {}), Error);
   const Dmd dmd(g.view(), {}, {});
-  CHECK_THROWS_WITH_AS(dmd.forecast(-1.0), "horizon must be finite and at least 0, got -1", Error);
+  CHECK_THROWS_AS(dmd.forecast(1.0, 4), Error);
+  CHECK_THROWS_AS(dmd.amplitudes(0, 5), Error);
+  CHECK_THROWS_AS(dmd.restricted({7}), Error);
+  const Matrix<blas::Complex> vectors(5, 1);
+  CHECK_THROWS_AS(dmd.with_spectrum({{0.5, 0.0}}, vectors.view(), {}), Error);
   CHECK_THROWS_AS(dmd.forecast(std::numeric_limits<double>::quiet_NaN()), Error);
   CHECK_THROWS_AS(dmd.predict(wide.view(), 1.0), Error);
   CHECK_THROWS_AS(dmd.predict(g.view(), 0.5), Error);

@@ -61,7 +61,8 @@ bool cholesky(MatrixView<double> a);
 /// a = a R^-1 for upper triangular R (dtrsm).
 void divide_by_upper(MatrixView<double> a, MatrixView<const double> r);
 
-/// Householder QR (dgeqrf): the upper triangle of `a` (rows >= cols) becomes R, the rest is spoiled.
+/// Householder QR (dgeqrf): the upper triangle of `a` (rows >= cols) becomes R, the rest is
+/// spoiled.
 void householder_r(MatrixView<double> a);
 
 /// Threads of the library this core is linked to; no other BLAS copy of the process is touched.

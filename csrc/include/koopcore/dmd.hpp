@@ -39,15 +39,17 @@ struct DmdOptions {
   double tolerance = -1.0;  ///< drop sigma <= tolerance * sigma_max; negative: what the input
                             ///< resolves, sqrt(pairs * eps) from a Gram matrix, pairs * eps from a
                             ///< factor
-  int64_t svht_rows = 0;    ///< state size, for the threshold of Gavish & Donoho 2014; 0: no threshold
-  double ridge = 0.0;       ///< (X X^T + ridge * trace / pairs)^-1; kStandard only
+  int64_t svht_rows =
+      0;               ///< state size, for the threshold of Gavish & Donoho 2014; 0: no threshold
+  double ridge = 0.0;  ///< (X X^T + ridge * trace / pairs)^-1; kStandard only
   Modes modes = Modes::kAuto;
   Constraint constraint = Constraint::kNone;
   Unstable unstable = Unstable::kClip;
 };
 
 /// Which columns belong together. The columns of S (with kDifferences: its first differences),
-/// `delays` successive ones stacked, are the states z_0, z_1, ...; the pairs are (z_a, z_{a + lag}).
+/// `delays` successive ones stacked, are the states z_0, z_1, ...; the pairs are (z_a, z_{a +
+/// lag}).
 struct Layout {
   int64_t lag = 1;  ///< 1: a time series; the number of pairs: separate matrices [X, Y]
   int64_t delays = 1;
@@ -65,8 +67,8 @@ class BasicDmd {
   /// max_rank exceeds the number of pairs.
   BasicDmd(MatrixView<const Scalar> gram, const Layout& layout, const DmdOptions& options);
 
-  /// From any F (q x k) with F^H F = S^H S, such as the triangular factor of S: sees singular values
-  /// that the square of S has lost.
+  /// From any F (q x k) with F^H F = S^H S, such as the triangular factor of S: sees singular
+  /// values that the square of S has lost.
   static BasicDmd from_factor(MatrixView<const Scalar> factor, const Layout& layout,
                               const DmdOptions& options);
 
@@ -135,12 +137,12 @@ class BasicDmd {
   Layout layout_;
   bool exact_;
   Unstable unstable_;
-  double constant_ = 0.0;        // square of the constant observable
-  Matrix<Scalar> gram_;          // of S
-  Matrix<Scalar> states_gram_;   // of the stacked states z
-  Matrix<Scalar> basis_;         // pairs x directions: the reduced basis is X * basis_
-  Matrix<Scalar> action_;        // pairs x directions: A maps the basis to Y * action_
-  Matrix<Scalar> coordinates_;   // directions x states
+  double constant_ = 0.0;       // square of the constant observable
+  Matrix<Scalar> gram_;         // of S
+  Matrix<Scalar> states_gram_;  // of the stacked states z
+  Matrix<Scalar> basis_;        // pairs x directions: the reduced basis is X * basis_
+  Matrix<Scalar> action_;       // pairs x directions: A maps the basis to Y * action_
+  Matrix<Scalar> coordinates_;  // directions x states
   std::vector<double> singular_values_;
   std::vector<Complex> eigenvalues_;
   Matrix<Complex> vectors_;       // directions x rank: eigenvectors in the reduced basis
