@@ -5,6 +5,7 @@ training loop; ``koopcore compare`` on the command line measures what that gains
 """
 
 from koopcore._core import Error, __version__, num_threads, set_num_threads
+from koopcore.control import DMDc
 from koopcore.dmd import DMD
 from koopcore.io import load, save
 from koopcore.select import Candidate, Selection, select
@@ -12,6 +13,7 @@ from koopcore.streaming import WindowDMD
 
 __all__ = [
     "DMD",
+    "DMDc",
     "Candidate",
     "Error",
     "Selection",

@@ -113,9 +113,8 @@ def _fit_optimized(problem: Problem, options: FitOptions, starts: list[int]) -> 
         n_features=problem.n_features,
         from_factor=problem.factor is not None,
     )
-    times = problem.times
-    if times is None:
-        times = problem.dt * np.arange(len(problem.gram))
+    even = problem.dt * np.arange(len(problem.gram), dtype=np.float64)
+    times = even if problem.times is None else problem.times
     states = base.coordinates()
     if len(states) == 0:
         return Fitted(base, options, starts)

@@ -76,7 +76,11 @@ class Snapshots:
 
     def gram(self) -> NDArray[Any]:
         """``S^H S``, float64 or complex128. One pass over the data."""
-        return sum((_gram(block) for block in self._blocks()), start=np.float64(0.0))
+        blocks = self._blocks()
+        total = _gram(next(blocks))
+        for block in blocks:
+            total += _gram(block)
+        return total
 
     def factor(self) -> NDArray[np.float64]:
         """Triangular R with ``R^T R = S^T S`` (real data)."""

@@ -43,7 +43,9 @@ def mode_residuals(problem: Problem, fitted: Fitted) -> Array:
         nearest = np.abs(values[:, None] - part.eigenvalues[None, :]).argmin(axis=1)
         above += (misfit / np.where(size > 0.0, size, 1.0))[nearest] * len(held)
         below += len(held)
-    return np.sqrt(np.divide(above, below, out=np.full(len(values), np.nan), where=below > 0.0))
+    found = np.divide(above, below, out=np.full(len(values), np.nan), where=below > 0.0)
+    residuals: Array = np.sqrt(found)
+    return residuals
 
 
 def consistency_index(problem: Problem, fitted: Fitted) -> float:
@@ -107,7 +109,7 @@ class ForecastError:
         """Spread over the bags, squared and summed over the features."""
         d = self.deviations(horizon)
         spread = np.einsum("ib,ij,jb->", d.conj(), self._problem.gram, d).real
-        return max(0.0, float(spread)) / max(1, d.shape[1] - 1)
+        return max(0.0, float(spread)) / float(max(1, d.shape[1] - 1))
 
     def noise_variance(self, horizon: float) -> float:
         """Return what held-out errors show beyond the spread over bags, summed over features."""

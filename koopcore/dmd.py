@@ -103,7 +103,7 @@ class DMD(Estimator):
         if svd_rank is not None:
             if rank is not None:
                 raise ValueError(f"rank={rank!r} and svd_rank={svd_rank!r} mean the same: give one")
-            rank = {-1: None, 0: "svht"}.get(svd_rank, svd_rank)
+            rank = None if svd_rank == -1 else "svht" if svd_rank == 0 else svd_rank
         if sparsity is not None and not 0.0 <= sparsity < 1.0:
             raise ValueError(
                 f"sparsity={sparsity!r} is a share of the largest penalty: 0 <= .. < 1"
@@ -243,7 +243,8 @@ class DMD(Estimator):
         if problem.times is not None:
             return problem.times
         first, stop = problem.bounds()[0]
-        return self.dt * np.arange(problem.lag if problem.pairs else stop - first)
+        count = problem.lag if problem.pairs else stop - first
+        return self.dt * np.arange(count, dtype=np.float64)
 
     @property
     def modes(self) -> Any:

@@ -66,9 +66,12 @@ def amplitudes(
 ) -> ComplexArray:
     """Least squares of the modes on the first column of S, or (opt) of their series on all."""
     if not opt:
-        return np.linalg.lstsq(modes, S[:, 0].astype(complex), rcond=None)[0]
+        first: ComplexArray = np.linalg.lstsq(modes, S[:, 0].astype(complex), rcond=None)[0]
+        return first
     rows = [modes * eigenvalues**t for t in range(S.shape[1])]
-    return np.linalg.lstsq(np.vstack(rows), S.T.reshape(-1).astype(complex), rcond=None)[0]
+    series = S.T.reshape(-1).astype(complex)
+    found: ComplexArray = np.linalg.lstsq(np.vstack(rows), series, rcond=None)[0]
+    return found
 
 
 def stacked(S: Array, delays: int) -> Array:

@@ -269,7 +269,8 @@ class Dynamics:
     def coefficients(self, gram: ArrayLike, horizon: float) -> Array:
         """Return the coefficients; see `Rule`."""
         gram, horizon = checked(gram, horizon, 1, self)
-        return fit(Problem(gram), self.options).core.forecast(horizon)
+        coefficients: Array = fit(Problem(gram), self.options).core.forecast(horizon)
+        return coefficients
 
 
 def _require_count(value: int, name: str, least: int) -> None:

@@ -148,7 +148,8 @@ class WindowDMD(Estimator):
 
         Their sum is 1 with ``affine=True``: the forecast is then an affine combination.
         """
-        return self._fitted().forecast(float(horizon))
+        coefficients: NDArray[np.float64] = self._fitted().forecast(float(horizon))
+        return coefficients
 
     @property
     def gram(self) -> NDArray[np.float64]:
@@ -207,10 +208,11 @@ class WindowDMD(Estimator):
         return np.stack(states, axis=1)
 
     def _row_norms(self, coefficients: NDArray[Any]) -> NDArray[np.float64]:
-        squares = np.float64(0.0)
+        squares = np.zeros(sum(int(np.prod(shape)) for shape in self._shapes))
         for column in coefficients.T:
-            squares = squares + self._combine(column[:, None])[:, 0].astype(np.float64) ** 2
-        return np.sqrt(squares)
+            squares += self._combine(column[:, None])[:, 0].astype(np.float64) ** 2
+        norms: NDArray[np.float64] = np.sqrt(squares)
+        return norms
 
     def _shaped(self, states: NDArray[Any]) -> NDArray[Any] | Segments:
         """Cut states (n_features, ...) into segments shaped like a snapshot's."""

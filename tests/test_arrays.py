@@ -8,7 +8,7 @@ import torch
 import xarray
 from support import match, planted
 
-from koopcore import DMD, WindowDMD, select
+from koopcore import DMD, DMDc, WindowDMD, select
 
 RATES = (0.97, 0.9 * np.exp(0.4j), 0.9 * np.exp(-0.4j), -0.6)
 
@@ -181,3 +181,19 @@ def test_complex_pairs_and_windows():
     with pytest.raises(TypeError, match="x has dtype complex128"):
         WindowDMD(window=4).update(X[:, 0])
     assert select(X, ranks=[4]).best.rank == 4
+
+
+def test_control_answers_in_kind():
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((1, 15))
+    X = planted((0.9, 0.5))
+    X[:, 1:] += np.cumsum(U, axis=1)
+    tensor = DMDc(rank=3).fit(torch.from_numpy(X), U)
+    plain = DMDc(rank=3).fit(X, U)
+    for key in ("modes", "B"):
+        assert isinstance(getattr(tensor, key), torch.Tensor)
+        np.testing.assert_array_equal(getattr(tensor, key).numpy(), getattr(plain, key))
+    assert isinstance(tensor.predict(torch.from_numpy(X)[:, 0], U[:, 0]), torch.Tensor)
+    labelled = DMDc(rank=3).fit(xarray.DataArray(X, dims=("cell", "time")), U)
+    assert labelled.B.dims == ("cell", "input")
+    assert labelled.forecast(U[:, :4]).dims == ("cell", "time")
