@@ -13,8 +13,8 @@ from koopcore.streaming import WindowDMD
 
 __all__ = [
     "DMD",
-    "DMDc",
     "Candidate",
+    "DMDc",
     "Error",
     "Selection",
     "WindowDMD",
