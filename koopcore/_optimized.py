@@ -224,8 +224,8 @@ def _checked_count(count: int | None, data: Array) -> int:
     wanted = operator.index(count)
     if not 1 <= wanted <= min(r, m - 1):
         raise ValueError(
-            f"count={count!r} must be between 1 and {min(r, m - 1)}: {m} snapshots of {r} rows give "
-            "a start for no more (any m exponents would fit m snapshots exactly)"
+            f"count={count!r} must be between 1 and {min(r, m - 1)}: {m} snapshots of {r} rows "
+            "give a start for no more (any m exponents would fit m snapshots exactly)"
         )
     return wanted
 

@@ -176,10 +176,14 @@ class DMD(Estimator):
                 "'optimized'"
             )
         first, count = self._states_of(problem, 0)
+        # The penalty is on the size of a mode's part of the first snapshot.
+        squares = np.diag(fitted.core.amplitude_system(first, 1)[0]).real
+        size = np.sqrt(np.where(squares > 0.0, squares, 1.0))
+        assert self.sparsity is not None
         system, rhs = fitted.core.amplitude_system(first, count)
-        amplitudes = sparse_amplitudes(system, rhs, self.sparsity)
-        kept = np.flatnonzero(amplitudes)
-        self._sparse = amplitudes[kept]
+        found = sparse_amplitudes(system / np.outer(size, size), rhs / size, self.sparsity)
+        kept = np.flatnonzero(found)
+        self._sparse = found[kept] / size[kept]
         return Fitted(fitted.core.restricted(kept.tolist()), fitted.options, fitted.starts)
 
     def _state(self) -> tuple[Problem, Fitted]:
