@@ -7,6 +7,7 @@ training loop; ``koopcore compare`` on the command line measures what that gains
 from koopcore._core import Error, __version__, num_threads, set_num_threads
 from koopcore.control import DMDc
 from koopcore.dmd import DMD
+from koopcore.grouped import GroupedDMD
 from koopcore.io import load, save
 from koopcore.select import Candidate, Selection, select
 from koopcore.streaming import WindowDMD
@@ -16,6 +17,7 @@ __all__ = [
     "Candidate",
     "DMDc",
     "Error",
+    "GroupedDMD",
     "Selection",
     "WindowDMD",
     "__version__",

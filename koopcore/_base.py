@@ -171,19 +171,25 @@ class FitOptions:
             gram,
             from_factor=from_factor,
             lag=lag,
-            delays=self.delays,
-            affine=self.affine,
             starts=list(starts),
-            variant=self.variant,
-            max_rank=self.max_rank,
-            energy=self.energy,
-            tolerance=self.tolerance,
             svht_rows=n_features if self.rule == "svht" else 0,
-            ridge=self.ridge,
-            modes=self.modes,
-            constraint=self.constraint,
-            unstable=self.unstable,
+            **self.of_core(),
         )
+
+    def of_core(self) -> dict[str, Any]:
+        """Return the options that the compiled fits share, by their names there."""
+        return {
+            "delays": self.delays,
+            "affine": self.affine,
+            "variant": self.variant,
+            "max_rank": self.max_rank,
+            "energy": self.energy,
+            "tolerance": self.tolerance,
+            "ridge": self.ridge,
+            "modes": self.modes,
+            "constraint": self.constraint,
+            "unstable": self.unstable,
+        }
 
 
 class Spectrum:

@@ -119,3 +119,33 @@ class ComplexDmd:
         self, eigenvalues: ArrayLike, vectors: ArrayLike, start: ArrayLike = ...
     ) -> ComplexDmd: ...
     def restricted(self, kept: Sequence[int]) -> ComplexDmd: ...
+
+def equal_segments(rows: int, block: int) -> NDArray[np.int64]: ...
+
+class GroupedDmd:
+    def __init__(
+        self,
+        x: NDArray[Any],
+        segments: NDArray[np.int64],
+        *,
+        n_threads: int = ...,
+        delays: int = ...,
+        affine: str = ...,
+        variant: str = ...,
+        max_rank: int = ...,
+        energy: float = ...,
+        tolerance: float = ...,
+        svht: bool = ...,
+        ridge: float = ...,
+        modes: str = ...,
+        constraint: str = ...,
+        unstable: str = ...,
+    ) -> None: ...
+    @property
+    def ranks(self) -> NDArray[np.int64]: ...
+    @property
+    def eigenvalues(self) -> list[NDArray[np.complex128]]: ...
+    @property
+    def singular_values(self) -> list[NDArray[np.float64]]: ...
+    def forecast(self, horizons: Sequence[float]) -> NDArray[np.float64]: ...
+    def combine(self, x: NDArray[Any], coefficients: NDArray[np.float64]) -> NDArray[Any]: ...

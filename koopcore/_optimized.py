@@ -167,7 +167,8 @@ def _start(data: Array, clock: Clock, count: int, eps: float) -> ComplexArray:
     steps = len(clock.t) - 1
     # An eigenvalue 0 has no logarithm: it gets the fastest decay that the clock allows.
     values[np.abs(values) < np.exp(clock.lowest / steps)] = np.exp(clock.lowest / steps)
-    return np.log(values) * steps
+    omega: ComplexArray = np.log(values) * steps
+    return omega
 
 
 def _modes(problem: Problem, point: Point) -> tuple[ComplexArray, ComplexArray]:
@@ -220,7 +221,7 @@ def _checked_clock(times: ArrayLike, m: int) -> Clock:
 def _checked_count(count: int | None, data: Array) -> int:
     r, m = data.shape
     if count is None:
-        return min(r, m - 1)
+        return int(min(r, m - 1))
     wanted = operator.index(count)
     if not 1 <= wanted <= min(r, m - 1):
         raise ValueError(

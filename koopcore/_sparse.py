@@ -54,7 +54,7 @@ def _support(system: ComplexArray, rhs: ComplexArray, penalty: float) -> NDArray
         size = TOLERANCE * max(float(np.linalg.norm(a)), float(np.linalg.norm(b)))
         if np.linalg.norm(a - b) <= size and np.linalg.norm(b - before) <= size:
             break
-    return b != 0.0
+    return np.asarray(b != 0.0)
 
 
 def soft_threshold(values: ComplexArray, threshold: float) -> ComplexArray:

@@ -73,9 +73,9 @@ class Point:
 
     omega: ComplexArray  # (q,)
     left: ComplexArray  # (m, rank)
-    slopes: ComplexArray  # (m, q), derivatives of the exponentials
+    slopes: Array  # (m, q), derivatives of the exponentials
     weights: ComplexArray  # (q, r), modes times amplitudes, as rows
-    residual: ComplexArray  # (m, r)
+    residual: Array  # (m, r)
     cost: float  # squared residual
 
 
@@ -241,13 +241,14 @@ class _Linear:
     def of(cls, problem: Problem, point: Point) -> _Linear:
         by = problem.directions(point.omega)
         J, r = _reduced_jacobian(point)
-        columns = J @ by.T
-        columns, r = np.concatenate((columns.real, columns.imag)), np.concatenate((r.real, r.imag))
-        columns[:, problem.frozen(point.omega, by, columns.T @ r)] = 0.0
+        moved = J @ by.T
+        columns: FloatArray = np.concatenate((moved.real, moved.imag))
+        target: FloatArray = np.concatenate((r.real, r.imag))
+        columns[:, problem.frozen(point.omega, by, columns.T @ target)] = 0.0
         scale = np.linalg.norm(columns, axis=0)
         scale[scale == 0.0] = 1.0
         left, s, right = np.linalg.svd(columns / scale, full_matrices=False)
-        return cls(by, scale, s, right, left.T @ r)
+        return cls(by, scale, s, right, left.T @ target)
 
     def step(self, damping: float) -> tuple[FloatArray, float]:
         """Damped step and the drop in cost that it promises."""

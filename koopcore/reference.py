@@ -36,7 +36,8 @@ def operator(X: Array, Y: Array, rank: int, exact: bool = True, clip: bool = Fal
         return left @ u.T
     eigenvalues, vectors = np.linalg.eig(u.T @ left)
     factors = 1.0 / np.maximum(1.0, np.abs(eigenvalues))
-    return (left @ (vectors * factors) @ np.linalg.inv(vectors)).real @ u.T
+    clipped: Array = (left @ (vectors * factors) @ np.linalg.inv(vectors)).real @ u.T
+    return clipped
 
 
 def forecast(
@@ -66,12 +67,11 @@ def amplitudes(
 ) -> ComplexArray:
     """Least squares of the modes on the first column of S, or (opt) of their series on all."""
     if not opt:
-        first: ComplexArray = np.linalg.lstsq(modes, S[:, 0].astype(complex), rcond=None)[0]
-        return first
+        first = S[:, 0].astype(np.complex128)
+        return np.asarray(np.linalg.lstsq(modes, first, rcond=None)[0], np.complex128)
     rows = [modes * eigenvalues**t for t in range(S.shape[1])]
     series = S.T.reshape(-1).astype(complex)
-    found: ComplexArray = np.linalg.lstsq(np.vstack(rows), series, rcond=None)[0]
-    return found
+    return np.asarray(np.linalg.lstsq(np.vstack(rows), series, rcond=None)[0], np.complex128)
 
 
 def stacked(S: Array, delays: int) -> Array:

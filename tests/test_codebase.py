@@ -17,7 +17,17 @@ CPP = sorted(
     for pattern in ("*.cpp", "*.hpp")
     for path in [*ROOT.glob(f"csrc/**/{pattern}"), *ROOT.glob(f"tests/**/{pattern}")]
 )
-READING_ORDER = ["error", "matrix_view", "blas", "gram", "orthonormalize", "snapshot_window", "dmd"]
+READING_ORDER = [
+    "error",
+    "matrix_view",
+    "blas",
+    "leading_eigen",
+    "gram",
+    "orthonormalize",
+    "snapshot_window",
+    "dmd",
+    "grouped_dmd",
+]
 # The modules that need NumPy alone, and the plots.
 CORE = sorted(
     path

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "arrays.hpp"
+#include "options.hpp"
 #include "register.hpp"
 
 namespace koopcore::bindings {
@@ -27,55 +28,6 @@ const char* const kRestrictedDoc = R"(The fit with these modes only.)";
 
 template <class Scalar>
 using InputArray = py::array_t<Scalar, py::array::f_style | py::array::forcecast>;
-
-// The enumerator that goes by this name; the message lists the names there are.
-template <class Enum>
-Enum choice(const std::string& argument, const std::string& value,
-            const std::vector<std::pair<std::string, Enum>>& names) {
-  std::string known;
-  for (const auto& [name, enumerator] : names) {
-    if (name == value) return enumerator;
-    known += (known.empty() ? "'" : ", '") + name + "'";
-  }
-  throw py::value_error(argument + "='" + value + "' is not one of " + known);
-}
-
-Affine affine_named(const std::string& name) {
-  return choice<Affine>("affine", name,
-                        {{"none", Affine::kNone},
-                         {"differences", Affine::kDifferences},
-                         {"constant", Affine::kConstant}});
-}
-
-Variant variant_named(const std::string& name) {
-  return choice<Variant>("variant", name,
-                         {{"standard", Variant::kStandard},
-                          {"tls", Variant::kTotalLeastSquares},
-                          {"forward-backward", Variant::kForwardBackward},
-                          {"symmetric", Variant::kSymmetric}});
-}
-
-Modes modes_named(const std::string& name) {
-  return choice<Modes>(
-      "modes", name,
-      {{"auto", Modes::kAuto}, {"exact", Modes::kExact}, {"projected", Modes::kProjected}});
-}
-
-Constraint constraint_named(const std::string& name) {
-  return choice<Constraint>("constraint", name,
-                            {{"none", Constraint::kNone},
-                             {"stable", Constraint::kStable},
-                             {"unit_circle", Constraint::kUnitCircle},
-                             {"real", Constraint::kReal}});
-}
-
-Unstable unstable_named(const std::string& name) {
-  return choice<Unstable>("unstable", name,
-                          {{"clip", Unstable::kClip},
-                           {"reflect", Unstable::kReflect},
-                           {"drop", Unstable::kDrop},
-                           {"keep", Unstable::kKeep}});
-}
 
 template <class Scalar>
 BasicDmd<Scalar> make_dmd(const InputArray<Scalar>& gram, bool from_factor, int64_t lag,

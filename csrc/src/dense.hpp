@@ -74,6 +74,26 @@ Matrix<Scalar> multiply(const Matrix<Scalar>& a, const Matrix<Scalar>& b) {
   return multiply(Op::kNone, a, Op::kNone, b);
 }
 
+/// a v for complex v; a real a is not made complex.
+template <class Scalar>
+Matrix<Complex> times_complex(const Matrix<Scalar>& a, const Matrix<Complex>& v) {
+  if constexpr (std::is_same_v<Scalar, Complex>) {
+    return multiply(a, v);
+  } else {
+    Matrix<double> parts(v.rows(), 2 * v.cols());  // real parts, then imaginary ones
+    for (int64_t j = 0; j < v.cols(); ++j)
+      for (int64_t i = 0; i < v.rows(); ++i) {
+        parts(i, j) = v(i, j).real();
+        parts(i, v.cols() + j) = v(i, j).imag();
+      }
+    const Matrix<double> product = multiply(a, parts);
+    Matrix<Complex> out(a.rows(), v.cols());
+    for (int64_t j = 0; j < v.cols(); ++j)
+      for (int64_t i = 0; i < a.rows(); ++i) out(i, j) = {product(i, j), product(i, v.cols() + j)};
+    return out;
+  }
+}
+
 /// Columns indices[j] + offset of a.
 template <class Scalar>
 Matrix<Scalar> columns(const Matrix<Scalar>& a, const std::vector<int64_t>& indices,

@@ -6,6 +6,7 @@
 #include "dense.hpp"
 #include "koopcore/error.hpp"
 #include "reduction.hpp"
+#include "small_inverse.hpp"
 #include "spectrum.hpp"
 #include "variants.hpp"
 
@@ -19,6 +20,8 @@ namespace {
 
 // Relative singular values below this count as zero when amplitudes and coordinates are solved for.
 constexpr double kRcond = 1e-13;
+// Up to this condition number of the eigenvectors their inverse comes from elimination.
+constexpr double kWellConditioned = 1e4;
 
 // Coefficients on first differences become coefficients on the snapshots (out has one row more).
 template <class Value>
@@ -32,6 +35,15 @@ void undo_differences(const Value* differences, int64_t count, Value* out) {
 
 bool has_exact_modes(Variant variant) {
   return variant == Variant::kStandard || variant == Variant::kTotalLeastSquares;
+}
+
+// Up to the condition number where elimination is as good as a decomposition, that; square or not.
+Matrix<std::complex<double>> inverse_of(const Matrix<std::complex<double>>& vectors) {
+  if (vectors.rows() == vectors.cols()) {
+    Matrix<std::complex<double>> inverse = small_inverse(vectors);
+    if (condition_bound(vectors, inverse) < kWellConditioned) return inverse;
+  }
+  return dense::pseudo_inverse(vectors, kRcond);
 }
 
 template <class Scalar>
@@ -83,6 +95,7 @@ BasicDmd<Scalar>::BasicDmd(Matrix<Scalar> gram, Matrix<Scalar> factor, const Lay
     : snapshots_(gram.cols()),
       layout_(layout),
       exact_(options.modes != Modes::kProjected && has_exact_modes(options.variant)),
+      joint_(options.variant == Variant::kTotalLeastSquares),
       unstable_(options.unstable),
       gram_(std::move(gram)) {
   check(options);
@@ -96,7 +109,8 @@ BasicDmd<Scalar>::BasicDmd(Matrix<Scalar> gram, Matrix<Scalar> factor, const Lay
   basis_ = std::move(reduced.basis);
   action_ = std::move(op.action);
   coordinates_ = std::move(reduced.coordinates);
-  singular_values_ = std::move(reduced.all_singular_values);
+  singular_values_ = std::move(reduced.singular_values);
+  all_singular_values_ = reduced.complete;
 
   blas::Eigen eigen = detail::diagonalise(op.matrix);
   if (options.constraint != Constraint::kNone) detail::constrain(eigen, options.constraint);
@@ -143,8 +157,8 @@ template <class Scalar>
 void BasicDmd<Scalar>::set_spectrum(std::vector<Complex> values, const Matrix<Complex>& vectors) {
   eigenvalues_ = std::move(values);
   vectors_ = vectors;
-  left_ = dense::pseudo_inverse(vectors_, kRcond);
-  mode_weights_ = multiply(dense::complex_of(exact_ ? action_ : basis_), vectors_);
+  left_ = inverse_of(vectors_);
+  mode_weights_ = dense::times_complex(exact_ ? action_ : basis_, vectors_);
   start_ = mode_coordinates(states() - 1);
 }
 
@@ -184,6 +198,19 @@ BasicDmd<Scalar> BasicDmd<Scalar>::restricted(const std::vector<int64_t>& kept) 
   BasicDmd out = *this;
   out.set_spectrum(std::move(values), dense::columns(vectors_, kept));
   return out;
+}
+
+template <class Scalar>
+std::vector<double> BasicDmd<Scalar>::singular_values() const {
+  if (all_singular_values_ || states_gram_.rows() == 0) return singular_values_;
+  return detail::singular_values(states_gram_, layout_, joint_);
+}
+
+template <class Scalar>
+void BasicDmd<Scalar>::release_workings() {
+  for (Matrix<Scalar>* workings : {&gram_, &states_gram_, &basis_, &action_, &coordinates_})
+    *workings = {};
+  vectors_ = left_ = {};
 }
 
 template <class Scalar>
@@ -229,16 +256,16 @@ void BasicDmd<Scalar>::add_combination(const std::vector<Complex>& weights,
 template <class Scalar>
 std::vector<Scalar> BasicDmd<Scalar>::forecast(double horizon, int64_t origin) const {
   KOOPCORE_REQUIRE(std::isfinite(horizon)) << "horizon must be finite, got " << horizon;
-  KOOPCORE_REQUIRE(origin >= kLast && origin < states())
+  KOOPCORE_REQUIRE(origin == kLast || (origin >= 0 && origin < states()))
       << "origin is " << origin << "; there are " << states() << " states";
-  const int64_t state = origin == kLast ? states() - 1 : origin;
-  const int64_t newest = state + layout_.delays - 1 + (differences() ? 1 : 0);
+  const int64_t newest =
+      origin == kLast ? snapshots_ - 1 : origin + layout_.delays - 1 + (differences() ? 1 : 0);
   std::vector<Scalar> result(at(snapshots_));
   if (horizon == 0.0) {
     result[at(newest)] = 1.0;
     return result;
   }
-  std::vector<Complex> weights = origin == kLast ? start_ : mode_coordinates(state);
+  std::vector<Complex> weights = origin == kLast ? start_ : mode_coordinates(origin);
   for (int64_t i = 0; i < rank(); ++i) {
     Complex lambda = eigenvalues_[at(i)];
     if (horizon > 0.0) {

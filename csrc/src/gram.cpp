@@ -5,6 +5,7 @@
 
 #include "koopcore/blas.hpp"
 #include "koopcore/error.hpp"
+#include "gram_kernel.hpp"
 
 namespace koopcore {
 namespace {
@@ -14,6 +15,7 @@ using blas::Op;
 // About 1 MiB of float64 per block: it stays in cache between conversion and multiplication.
 constexpr int64_t kBlockNumbers = int64_t{1} << 17;
 constexpr int64_t kMinBlockRows = 128;
+constexpr size_t kLine = 64 / sizeof(double);
 
 int64_t block_rows_for(int64_t rows, int64_t cols) {
   const int64_t fitting = kBlockNumbers / std::max<int64_t>(cols, 1);
@@ -29,6 +31,22 @@ struct Block {
   Op op_transposed() const { return transposed ? Op::kNone : Op::kTranspose; }
 };
 
+// Columns of the scratch begin at cache lines.
+int64_t rounded_up(int64_t rows) {
+  return (rows + static_cast<int64_t>(kLine) - 1) / static_cast<int64_t>(kLine) *
+         static_cast<int64_t>(kLine);
+}
+
+void copy_widened(const float* from, int64_t size, double* to) { detail::widen(from, to, size); }
+void copy_widened(const double* from, int64_t size, double* to) { std::copy_n(from, size, to); }
+
+// Short columns far apart: the processor sees no stream to fetch ahead by itself.
+template <class T>
+void prefetch(const T* from, int64_t size) {
+  for (int64_t i = 0; i < size; i += 64 / static_cast<int64_t>(sizeof(T)))
+    __builtin_prefetch(from + i);
+}
+
 template <class T>
 Block load_block(StridedView<const T> x, int64_t row, int64_t rows, double* scratch) {
   const T* first = x.data + row * x.row_stride;
@@ -39,19 +57,25 @@ Block load_block(StridedView<const T> x, int64_t row, int64_t rows, double* scra
       return {{first, x.cols, rows, x.row_stride}, true};
   }
   if (x.col_stride == 1) {
-    for (int64_t i = 0; i < rows; ++i)
-      std::copy_n(first + i * x.row_stride, x.cols, scratch + i * x.cols);
+    if (x.row_stride == x.cols)
+      copy_widened(first, rows * x.cols, scratch);
+    else
+      for (int64_t i = 0; i < rows; ++i)
+        copy_widened(first + i * x.row_stride, x.cols, scratch + i * x.cols);
     return {{scratch, x.cols, rows, std::max<int64_t>(x.cols, 1)}, true};
   }
+  const int64_t ld = std::max<int64_t>(rounded_up(rows), 1);
   for (int64_t j = 0; j < x.cols; ++j) {
     const T* column = first + j * x.col_stride;
-    double* out = scratch + j * rows;
-    if (x.row_stride == 1)
-      std::copy_n(column, rows, out);
-    else
+    double* out = scratch + j * ld;
+    if (x.row_stride == 1) {
+      if (j + 1 < x.cols) prefetch(column + x.col_stride, rows);
+      copy_widened(column, rows, out);
+    } else {
       for (int64_t i = 0; i < rows; ++i) out[i] = column[i * x.row_stride];
+    }
   }
-  return {{scratch, rows, x.cols, std::max<int64_t>(rows, 1)}, false};
+  return {{scratch, rows, x.cols, ld}, false};
 }
 
 // Calls visit(block, row, rows) for every row block.
@@ -74,8 +98,8 @@ void mirror_upper(MatrixView<double> g) {
 
 // out rows [row, row + rows) = op(block) c, widened result handed to `store(i, j, value)`.
 template <class T, class Store>
-void combine_blocks(StridedView<const T> x, MatrixView<const double> c, Store store) {
-  BlockScratch scratch(x.rows, std::max(x.cols, c.cols));
+void combine_blocks(StridedView<const T> x, MatrixView<const double> c, BlockScratch& scratch,
+                    Store store) {
   std::vector<double> products(static_cast<size_t>(scratch.block_rows() * c.cols));
   for_each_block(x, scratch, [&](const Block& block, int64_t row, int64_t rows) {
     MatrixView<double> product{products.data(), rows, c.cols, rows};
@@ -96,16 +120,28 @@ void check_combine(int64_t x_rows, int64_t x_cols, int64_t c_rows, int64_t c_col
 
 BlockScratch::BlockScratch(int64_t rows, int64_t max_cols)
     : block_rows_(block_rows_for(rows, max_cols)),
-      values_(static_cast<size_t>(block_rows_ * std::max<int64_t>(max_cols, 0))) {}
+      values_(static_cast<size_t>(rounded_up(block_rows_) * std::max<int64_t>(max_cols, 0)) +
+              kLine) {}
+
+double* BlockScratch::data() {
+  const auto address = reinterpret_cast<uintptr_t>(values_.data());
+  return values_.data() + (kLine - address / sizeof(double) % kLine) % kLine;
+}
 
 template <class T>
 void gram(StridedView<const T> x, MatrixView<double> g) {
+  BlockScratch scratch(x.rows, x.cols);
+  gram(x, g, scratch);
+}
+
+template <class T>
+void gram(StridedView<const T> x, MatrixView<double> g, BlockScratch& scratch) {
   KOOPCORE_REQUIRE(g.rows == x.cols && g.cols == x.cols)
       << "gram: x has " << x.cols << " columns, g is (" << g.rows << ", " << g.cols << ")";
   fill(g, 0.0);
-  BlockScratch scratch(x.rows, x.cols);
   for_each_block(x, scratch, [&](const Block& block, int64_t, int64_t) {
-    blas::syrk_add(block.op_transposed(), block.view, g);
+    if (!detail::add_small_gram(block.view, block.transposed, g))
+      blas::syrk_add(block.op_transposed(), block.view, g);
   });
   mirror_upper(g);
 }
@@ -118,7 +154,7 @@ void cross_gram(StridedView<const T> x, StridedView<const T> y, MatrixView<doubl
   fill(g, 0.0);
   BlockScratch scratch(x.rows, x.cols + y.cols);
   for_each_block(x, scratch, [&](const Block& left, int64_t row, int64_t rows) {
-    const Block right = load_block(y, row, rows, scratch.data() + rows * x.cols);
+    const Block right = load_block(y, row, rows, scratch.data() + rounded_up(rows) * x.cols);
     blas::gemm(left.op_transposed(), right.op(), 1.0, left.view, right.view, 1.0, g);
   });
 }
@@ -140,8 +176,15 @@ void update_gram(MatrixView<const T> x, const std::vector<ColumnRange>& changed,
 
 template <class T>
 void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out) {
+  BlockScratch scratch(x.rows, std::max(x.cols, c.cols));
+  combine(x, c, out, scratch);
+}
+
+template <class T>
+void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out,
+             BlockScratch& scratch) {
   check_combine(x.rows, x.cols, c.rows, c.cols, out.rows, out.cols);
-  combine_blocks(x, c,
+  combine_blocks(x, c, scratch,
                  [&](int64_t i, int64_t j, double value) { out(i, j) = static_cast<T>(value); });
 }
 
@@ -156,17 +199,21 @@ void combine(StridedView<const T> x, MatrixView<const std::complex<double>> c,
       parts(i, 2 * j) = c(i, j).real();
       parts(i, 2 * j + 1) = c(i, j).imag();
     }
-  combine_blocks(x, parts.view(), [&](int64_t i, int64_t j, double value) {
+  BlockScratch scratch(x.rows, std::max(x.cols, parts.cols()));
+  combine_blocks(x, parts.view(), scratch, [&](int64_t i, int64_t j, double value) {
     reinterpret_cast<T*>(&out(i, j / 2))[j % 2] = static_cast<T>(value);
   });
 }
 
 #define KOOPCORE_INSTANTIATE(T)                                                                \
   template void gram<T>(StridedView<const T>, MatrixView<double>);                             \
+  template void gram<T>(StridedView<const T>, MatrixView<double>, BlockScratch&);              \
   template void cross_gram<T>(StridedView<const T>, StridedView<const T>, MatrixView<double>); \
   template void update_gram<T>(MatrixView<const T>, const std::vector<ColumnRange>&,           \
                                MatrixView<double>, BlockScratch&);                             \
   template void combine<T>(StridedView<const T>, MatrixView<const double>, MatrixView<T>);     \
+  template void combine<T>(StridedView<const T>, MatrixView<const double>, MatrixView<T>,      \
+                           BlockScratch&);                                                     \
   template void combine<T>(StridedView<const T>, MatrixView<const std::complex<double>>,       \
                            MatrixView<std::complex<T>>);
 KOOPCORE_INSTANTIATE(float)

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "dense.hpp"
+#include "koopcore/leading_eigen.hpp"
 
 namespace koopcore::detail {
 
@@ -55,23 +56,26 @@ double hard_threshold(const std::vector<double>& sigma, int64_t rows) {
   return svht_coefficient(static_cast<double>(smaller) / static_cast<double>(larger)) * median;
 }
 
-// How many leading directions of falling sigma the rank rules keep. `blocks`: how many states are
-// stacked in the matrix whose singular values these are.
-int64_t choose_rank(const std::vector<double>& sigma, const DmdOptions& options, bool from_factor,
-                    int64_t blocks) {
+// Singular values up to this times the largest are dropped.
+double tolerance_for(int64_t pairs, const DmdOptions& options, bool from_factor) {
+  const double resolved = static_cast<double>(pairs) * kEps;
+  if (options.tolerance >= 0.0) return options.tolerance;
+  return from_factor ? resolved : std::sqrt(resolved);
+}
+
+// How many leading directions of falling sigma the rank rules keep. `total`: the sum of all
+// sigma^2; `blocks`: how many states are stacked in the matrix whose singular values these are.
+int64_t choose_rank(const std::vector<double>& sigma, const DmdOptions& options, double tolerance,
+                    double total, int64_t blocks) {
   const auto count = static_cast<int64_t>(sigma.size());
   if (count == 0 || sigma[0] == 0.0) return 0;
-  const double resolved = static_cast<double>(count) * kEps;
-  double threshold =
-      sigma[0] * (options.tolerance >= 0.0 ? options.tolerance
-                                           : (from_factor ? resolved : std::sqrt(resolved)));
+  double threshold = sigma[0] * tolerance;
   if (options.svht_rows > 0)
     threshold = std::max(threshold, hard_threshold(sigma, options.svht_rows * blocks));
   int64_t rank = 0;
   while (rank < count && sigma[at(rank)] > threshold) ++rank;
   if (options.max_rank > 0) rank = std::min(rank, options.max_rank);
   if (options.energy < 1.0) {
-    const double total = std::inner_product(sigma.begin(), sigma.end(), sigma.begin(), 0.0);
     double kept = 0.0;
     int64_t needed = 0;
     while (needed < rank && kept < options.energy * total) {
@@ -90,9 +94,20 @@ struct RightVectors {
   Matrix<Scalar> left;        ///< of the factor; empty from a Gram matrix
 };
 
+// All pairs, or the `count` > 0 leading ones with sigma above tolerance times the largest.
 template <class Scalar>
-RightVectors<Scalar> from_gram(Matrix<Scalar> gram) {
+RightVectors<Scalar> from_gram(Matrix<Scalar> gram, int64_t count, double tolerance) {
   const int64_t p = gram.cols();
+  if constexpr (std::is_same_v<Scalar, double>) {
+    if (count > 0) {
+      LeadingEigen leading =
+          leading_symmetric_eigen(std::as_const(gram).view(), count, tolerance * tolerance);
+      RightVectors<Scalar> out{{}, std::move(leading.vectors), {}};
+      for (const double value : leading.values)
+        out.sigma.push_back(std::sqrt(std::max(0.0, value)));
+      return out;
+    }
+  }
   const std::vector<double> ascending = blas::symmetric_eigen(gram.view());
   RightVectors<Scalar> out{{}, Matrix<Scalar>(p, p), {}};
   for (int64_t j = 0; j < p; ++j) {
@@ -118,47 +133,85 @@ Matrix<Scalar> leading(const Matrix<Scalar>& a, int64_t count) {
 }
 
 template <class Scalar>
-Matrix<Scalar> pair_gram(const States<Scalar>& states, const Layout& layout, int64_t offset) {
-  return dense::rows(dense::columns(states.gram, layout.starts, offset), layout.starts, offset);
+Matrix<Scalar> pair_gram(const Matrix<Scalar>& gram, const Layout& layout, int64_t offset) {
+  return dense::rows(dense::columns(gram, layout.starts, offset), layout.starts, offset);
 }
 
-// Leading right-singular space of [X; Y], by the rank rules.
+// [X; Y]: as a factor, or as its Gram matrix X^H X + Y^H Y.
 template <class Scalar>
-Matrix<Scalar> joint_directions(const States<Scalar>& states, const Layout& layout,
-                                const DmdOptions& options, std::vector<double>& sigma) {
+Matrix<Scalar> joint_factor(const Matrix<Scalar>& factor, const Layout& layout) {
+  const Matrix<Scalar> x = dense::columns(factor, layout.starts);
+  const Matrix<Scalar> y = dense::columns(factor, layout.starts, layout.lag);
+  Matrix<Scalar> both(x.rows() + y.rows(), x.cols());
+  for (int64_t j = 0; j < x.cols(); ++j) {
+    std::copy_n(x.view().col(j), x.rows(), both.view().col(j));
+    std::copy_n(y.view().col(j), y.rows(), both.view().col(j) + x.rows());
+  }
+  return both;
+}
+
+template <class Scalar>
+Matrix<Scalar> joint_gram(const Matrix<Scalar>& gram, const Layout& layout) {
+  Matrix<Scalar> both = pair_gram(gram, layout, 0);
+  const Matrix<Scalar> later = pair_gram(gram, layout, layout.lag);
+  for (int64_t j = 0; j < both.cols(); ++j)
+    for (int64_t i = 0; i < both.rows(); ++i) both(i, j) += later(i, j);
+  return both;
+}
+
+template <class Scalar>
+double trace(const Matrix<Scalar>& gram) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < gram.cols(); ++i) sum += std::abs(gram(i, i));
+  return sum;
+}
+
+// The rank rules on X, or on [X; Y]: right singular vectors, and in `out` what they are chosen
+// from.
+template <class Scalar>
+RightVectors<Scalar> leading_directions(const States<Scalar>& states, const Layout& layout,
+                                        const DmdOptions& options, bool joint,
+                                        Reduction<Scalar>& out) {
+  const auto pairs = static_cast<int64_t>(layout.starts.size());
+  const bool has_factor = states.factor.rows() > 0;
+  const double tolerance = tolerance_for(pairs, options, has_factor);
   RightVectors<Scalar> right;
-  if (states.factor.rows() > 0) {
-    const Matrix<Scalar> x = dense::columns(states.factor, layout.starts);
-    const Matrix<Scalar> y = dense::columns(states.factor, layout.starts, layout.lag);
-    Matrix<Scalar> both(x.rows() + y.rows(), x.cols());
-    for (int64_t j = 0; j < x.cols(); ++j) {
-      std::copy_n(x.view().col(j), x.rows(), both.view().col(j));
-      std::copy_n(y.view().col(j), y.rows(), both.view().col(j) + x.rows());
-    }
-    right = from_factor(std::move(both));
+  double total = 0.0;
+  if (has_factor) {
+    right = from_factor(joint ? joint_factor(states.factor, layout)
+                              : dense::columns(states.factor, layout.starts));
+    total = std::inner_product(right.sigma.begin(), right.sigma.end(), right.sigma.begin(), 0.0);
   } else {
-    Matrix<Scalar> both = pair_gram(states, layout, 0);
-    const Matrix<Scalar> later = pair_gram(states, layout, layout.lag);
-    for (int64_t j = 0; j < both.cols(); ++j)
-      for (int64_t i = 0; i < both.rows(); ++i) both(i, j) += later(i, j);
-    right = from_gram(std::move(both));
+    Matrix<Scalar> gram =
+        joint ? joint_gram(states.gram, layout) : pair_gram(states.gram, layout, 0);
+    total = trace(gram);
+    // The median that svht takes needs all of them.
+    right = from_gram(std::move(gram), options.svht_rows > 0 ? 0 : options.max_rank, tolerance);
   }
-  sigma = right.sigma;
-  const int64_t rank = choose_rank(sigma, options, states.factor.rows() > 0, 2 * layout.delays);
-  return leading(right.vectors, rank);
+  out.singular_values = right.sigma;
+  out.complete = static_cast<int64_t>(right.sigma.size()) == pairs;
+  const int64_t rank =
+      choose_rank(right.sigma, options, tolerance, total, layout.delays * (joint ? 2 : 1));
+  right.vectors = leading(right.vectors, rank);
+  right.sigma.resize(at(rank));
+  return right;
 }
 
-// Right singular vectors of X * weights (of X, where weights is empty).
+// Total least squares: right singular vectors of X * weights; only what X does not have goes.
 template <class Scalar>
-RightVectors<Scalar> directions_of_x(const States<Scalar>& states, const Layout& layout,
-                                     const Matrix<Scalar>* weights) {
-  if (states.factor.rows() > 0) {
-    Matrix<Scalar> x = dense::columns(states.factor, layout.starts);
-    return from_factor(weights == nullptr ? std::move(x) : multiply(x, *weights));
-  }
-  Matrix<Scalar> xx = pair_gram(states, layout, 0);
-  if (weights != nullptr) xx = multiply(Op::kAdjoint, *weights, Op::kNone, multiply(xx, *weights));
-  return from_gram(std::move(xx));
+RightVectors<Scalar> within(const States<Scalar>& states, const Layout& layout,
+                            const Matrix<Scalar>& weights) {
+  const bool has_factor = states.factor.rows() > 0;
+  RightVectors<Scalar> right =
+      has_factor ? from_factor(multiply(dense::columns(states.factor, layout.starts), weights))
+                 : from_gram(multiply(Op::kAdjoint, weights, Op::kNone,
+                                      multiply(pair_gram(states.gram, layout, 0), weights)),
+                             0, 0.0);
+  const double tolerance = tolerance_for(static_cast<int64_t>(right.sigma.size()), {}, has_factor);
+  const int64_t rank = choose_rank(right.sigma, {}, tolerance, 0.0, layout.delays);
+  right.vectors = multiply(weights, leading(right.vectors, rank));
+  right.sigma.resize(at(rank));
+  return right;
 }
 
 }  // namespace
@@ -191,36 +244,34 @@ States<Scalar> make_states(const Matrix<Scalar>& gram, const Matrix<Scalar>& fac
 }
 
 template <class Scalar>
+std::vector<double> singular_values(const Matrix<Scalar>& gram, const Layout& layout, bool joint) {
+  return from_gram(joint ? joint_gram(gram, layout) : pair_gram(gram, layout, 0), 0, 0.0).sigma;
+}
+
+template <class Scalar>
 Reduction<Scalar> reduce(const States<Scalar>& states, const Layout& layout,
                          const DmdOptions& options) {
   Reduction<Scalar> out;
   const bool joint = options.variant == Variant::kTotalLeastSquares;
-  const bool has_factor = states.factor.rows() > 0;
-  Matrix<Scalar> weights;
-  if (joint) weights = joint_directions(states, layout, options, out.all_singular_values);
-  const RightVectors<Scalar> right = directions_of_x(states, layout, joint ? &weights : nullptr);
-  DmdOptions inner = options;
-  if (joint) {  // the rank is chosen; only directions that X does not have at all go
-    inner = {};
-  } else {
-    out.all_singular_values = right.sigma;
-  }
-  const int64_t rank = choose_rank(right.sigma, inner, has_factor, layout.delays);
-  out.basis = leading(right.vectors, rank);
-  if (joint) out.basis = multiply(weights, out.basis);
-  out.sigma.assign(right.sigma.begin(), right.sigma.begin() + rank);
+  RightVectors<Scalar> right = leading_directions(states, layout, options, joint, out);
+  if (joint) right = within(states, layout, right.vectors);
+  for (const int64_t a : layout.starts) out.energy += std::abs(states.gram(a, a));
+  const auto rank = static_cast<int64_t>(right.sigma.size());
+  out.basis = std::move(right.vectors);
+  out.sigma = std::move(right.sigma);
   for (int64_t j = 0; j < rank; ++j)
     for (int64_t i = 0; i < out.basis.rows(); ++i) out.basis(i, j) /= out.sigma[at(j)];
   out.coordinates =
-      has_factor
+      states.factor.rows() > 0
           ? multiply(Op::kAdjoint, leading(right.left, rank), Op::kNone, states.factor)
           : multiply(Op::kAdjoint, out.basis, Op::kNone, dense::rows(states.gram, layout.starts));
   return out;
 }
 
-#define KOOPCORE_INSTANTIATE(S)                                                         \
-  template Matrix<S> difference_gram<S>(const Matrix<S>&);                              \
-  template States<S> make_states<S>(const Matrix<S>&, const Matrix<S>&, const Layout&); \
+#define KOOPCORE_INSTANTIATE(S)                                                           \
+  template Matrix<S> difference_gram<S>(const Matrix<S>&);                                \
+  template States<S> make_states<S>(const Matrix<S>&, const Matrix<S>&, const Layout&);   \
+  template std::vector<double> singular_values<S>(const Matrix<S>&, const Layout&, bool); \
   template Reduction<S> reduce<S>(const States<S>&, const Layout&, const DmdOptions&);
 KOOPCORE_INSTANTIATE(double)
 KOOPCORE_INSTANTIATE(std::complex<double>)

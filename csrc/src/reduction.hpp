@@ -28,8 +28,15 @@ struct Reduction {
   Matrix<Scalar> basis;        ///< pairs x directions
   Matrix<Scalar> coordinates;  ///< directions x states
   std::vector<double> sigma;   ///< of the directions kept
-  std::vector<double> all_singular_values;
+  /// Those the rank was chosen from: all, or the leading ones where the rank limits them.
+  std::vector<double> singular_values;
+  bool complete = true;  ///< whether that is all of them
+  double energy = 0.0;   ///< sum of all sigma^2 of X
 };
+
+/// All singular values of X, or of [X; Y], from the Gram matrix of the states.
+template <class Scalar>
+std::vector<double> singular_values(const Matrix<Scalar>& gram, const Layout& layout, bool joint);
 
 template <class Scalar>
 Reduction<Scalar> reduce(const States<Scalar>& states, const Layout& layout,

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "dense.hpp"
+#include "small_inverse.hpp"
 
 namespace koopcore::detail {
 
@@ -18,6 +19,7 @@ namespace {
 constexpr double kDefective = 1e-10;
 
 bool is_defective(const Matrix<Complex>& vectors) {
+  if (condition_bound(vectors, small_inverse(vectors)) < 0.1 / kDefective) return false;
   Matrix<Complex> overwritten = vectors, unused(vectors.rows(), 1);
   return blas::least_squares(overwritten.view(), unused.view(), kDefective) < vectors.cols();
 }

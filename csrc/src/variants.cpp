@@ -27,9 +27,7 @@ template <class Scalar>
 ReducedOperator<Scalar> least_squares_operator(const Reduction<Scalar>& reduced,
                                                const Matrix<Scalar>& y, double ridge) {
   ReducedOperator<Scalar> out{{}, reduced.basis};
-  double trace = 0.0;
-  for (const double sigma : reduced.all_singular_values) trace += sigma * sigma;
-  const double alpha = ridge * trace / static_cast<double>(std::max<int64_t>(1, y.cols()));
+  const double alpha = ridge * reduced.energy / static_cast<double>(std::max<int64_t>(1, y.cols()));
   for (int64_t j = 0; j < out.action.cols() && alpha > 0.0; ++j) {
     const double square = reduced.sigma[at(j)] * reduced.sigma[at(j)];
     for (int64_t i = 0; i < out.action.rows(); ++i) out.action(i, j) *= square / (square + alpha);

@@ -78,7 +78,14 @@ class BasicDmd {
   /// The multiple eigenvalue of a defective operator appears as close, distinct ones.
   const std::vector<Complex>& eigenvalues() const { return eigenvalues_; }
   /// All singular values of X (total least squares: of [X; Y]) before truncation, falling.
-  const std::vector<double>& singular_values() const { return singular_values_; }
+  /// Where `max_rank` made the fit look at the leading ones only, the rest is computed here:
+  /// O(k^3).
+  std::vector<double> singular_values() const;
+
+  /// Frees what the fit was made from, for those who hold thousands. After that only `rank`,
+  /// `eigenvalues` and `forecast` from the last column may be called, and `singular_values`, which
+  /// then are those the rank was chosen from.
+  void release_workings();
 
   /// Orthonormal basis of the kept directions = stacked X * result; as coefficients on the columns
   /// of S (k x directions), its oldest block.
@@ -136,6 +143,7 @@ class BasicDmd {
   int64_t snapshots_;  // columns of S
   Layout layout_;
   bool exact_;
+  bool joint_;  // total least squares
   Unstable unstable_;
   double constant_ = 0.0;       // square of the constant observable
   Matrix<Scalar> gram_;         // of S
@@ -144,6 +152,7 @@ class BasicDmd {
   Matrix<Scalar> action_;       // pairs x directions: A maps the basis to Y * action_
   Matrix<Scalar> coordinates_;  // directions x states
   std::vector<double> singular_values_;
+  bool all_singular_values_ = true;
   std::vector<Complex> eigenvalues_;
   Matrix<Complex> vectors_;       // directions x rank: eigenvectors in the reduced basis
   Matrix<Complex> left_;          // rank x directions: their inverse

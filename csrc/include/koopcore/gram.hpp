@@ -16,7 +16,7 @@ class BlockScratch {
  public:
   BlockScratch(int64_t rows, int64_t max_cols);
   int64_t block_rows() const { return block_rows_; }
-  double* data() { return values_.data(); }
+  double* data();  ///< begins at a cache line
 
  private:
   int64_t block_rows_;
@@ -26,6 +26,10 @@ class BlockScratch {
 /// g = x^T x, both triangles. g is (cols x cols).
 template <class T>
 void gram(StridedView<const T> x, MatrixView<double> g);
+
+/// The same with scratch of the caller, for many small matrices.
+template <class T>
+void gram(StridedView<const T> x, MatrixView<double> g, BlockScratch& scratch);
 
 /// g = x^T y for two matrices of equally many rows.
 template <class T>
@@ -46,6 +50,11 @@ void update_gram(MatrixView<const T> x, const std::vector<ColumnRange>& changed,
 /// out = x c, accumulated in float64; out is column-major (x.rows x c.cols).
 template <class T>
 void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out);
+
+/// The same with scratch of the caller, made for max(x.cols, c.cols) columns.
+template <class T>
+void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out,
+             BlockScratch& scratch);
 
 /// The same with complex coefficients: real snapshots in, complex combinations out.
 template <class T>
