@@ -18,9 +18,9 @@ int main() {
 
   koopcore::Matrix<double> gram(window.size(), window.size());
   window.gram(gram.view());
-  koopcore::DmdOptions options;
-  options.affine = true;
-  const koopcore::Dmd dmd(gram.view(), {}, options);
+  koopcore::Layout layout;
+  layout.affine = koopcore::Affine::kDifferences;
+  const koopcore::Dmd dmd(gram.view(), layout, {});
   const std::vector<double> coefficients = dmd.forecast(1000.0);
 
   float forecast[3];
