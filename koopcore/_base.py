@@ -117,8 +117,11 @@ class FitOptions:
                 "or None for what the data resolve"
             )
         one_of("variant", variant, VARIANTS)
-        if exact and variant not in VARIANTS[:2]:
-            raise ValueError(f"exact={exact!r}: variant={variant!r} has projected modes only")
+        if exact and (variant not in VARIANTS[:2] or constraint is not None):
+            raise ValueError(
+                f"exact={exact!r}: variant={variant!r} with constraint={constraint!r} has "
+                "projected modes only"
+            )
         if not (math.isfinite(ridge) and ridge >= 0.0):
             raise ValueError(f"ridge={ridge!r} must be at least 0 (relative to the mean energy)")
         if ridge and variant != "standard":

@@ -32,16 +32,17 @@ class DMD(Estimator):
         Number of modes; share of the energy (sum of squared singular values) to keep; the optimal
         hard threshold for unknown noise (Gavish & Donoho 2014); cross-validated on held-out
         snapshots; or all that `tol` lets through. A number is lowered where the data have fewer
-        directions.
+        directions, and refused where there are fewer pairs of snapshots.
     svd_rank : int or float, optional
         PyDMD's name for `rank`: -1 means None and 0 means "svht".
     variant : {"standard", "tls", "forward-backward", "symmetric", "optimized"}
         Least squares; total least squares, against noise in all snapshots (Hemati et al. 2017);
-        forward-backward, likewise (Dawson et al. 2016); symmetric operator, as of gradient descent
+        forward-backward, likewise (Dawson et al. 2016), but the forward operator alone where the
+        rank is above the data's; symmetric operator, as of gradient descent
         (Baddoo et al. 2023); exponentials fitted to all snapshots (Askham & Kutz 2018).
     exact : bool, optional
         Exact modes, in the span of the later snapshots, or projected ones. Default: exact where
-        they exist, which is with "standard" and "tls".
+        they exist, which is with "standard" and "tls" and no constraint.
     affine : bool or {"differences", "constant"}
         Fit ``x_{t+1} = A x_t + b``: through first differences (True), whose modes and amplitudes
         they then are, or with a constant among the observables.

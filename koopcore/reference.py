@@ -52,11 +52,9 @@ def forecast(
     """State `horizon` steps after the last column of the series S, step by step."""
     data = np.diff(S, axis=1) if affine else S
     A = operator(data[:, :-1], data[:, 1:], rank, exact, clip)
-    # Clipped eigenvalues enter from the second step on with exact modes: A^h = Y V/s A_r^(h-1) U^T.
-    first = operator(data[:, :-1], data[:, 1:], rank, exact, clip and not exact)
     state, step, total = S[:, -1], data[:, -1], S[:, -1].copy()
-    for k in range(horizon):
-        step = (first if k == 0 else A) @ step
+    for _ in range(horizon):
+        step = A @ step
         total = total + step
         state = step
     return total if affine else state

@@ -158,6 +158,19 @@ def test_forward_backward_is_exact_without_noise_and_blind_to_signs():
         assert match(found, expected) < 1e-10
 
 
+def test_forward_backward_stays_with_the_forward_operator_where_its_root_is_far():
+    """Directions of mere noise cannot be run backward; the root would be worse than no root."""
+    rates = (0.99 * np.exp(0.3j), 0.99 * np.exp(-0.3j), 0.95)
+    worse, bound = [], []
+    for seed in range(20):
+        X = planted(rates, n=10, m=100, seed=seed)
+        X = X + 0.01 * np.random.default_rng(seed).standard_normal(X.shape)
+        for found, variant in ((worse, "forward-backward"), (bound, "standard")):
+            values = DMD(rank=8, variant=variant).fit(X).eigenvalues
+            found.append(np.abs(values[:, None] - np.array(rates)[None, :]).min(axis=0).max())
+    assert np.median(worse) < 2 * np.median(bound)
+
+
 def test_noise_bias_total_least_squares_and_forward_backward_beat_the_standard_variant():
     """100 seeds; medians in docs/variants/tls.md and forward-backward.md."""
     rates = (0.99 * np.exp(0.3j), 0.99 * np.exp(-0.3j), 0.95)
@@ -251,7 +264,15 @@ def test_unit_circle_drops_eigenvalue_zero():
 def test_unstable_eigenvalues_in_forecasts():
     X = planted((1.2, 0.5), m=12)
     full = planted((1.2, 0.5), m=30)
-    growing = {u: DMD(rank=2, unstable=u).fit(X) for u in ("clip", "reflect", "drop", "keep")}
+    choices = ("clip", "reflect", "drop", "keep")
+    growing = {u: DMD(rank=2, unstable=u).fit(X) for u in choices}
+    for u, model in growing.items():  # from the first moment on, with either kind of modes
+        projected = DMD(rank=2, unstable=u, exact=False).fit(X)
+        for horizon in (0.25, 1, 7):
+            np.testing.assert_allclose(
+                model.forecast(horizon), projected.forecast(horizon), atol=1e-9
+            )
+        np.testing.assert_allclose(model.predict(X[:, 3]), projected.predict(X[:, 3]), atol=1e-9)
     for model in growing.values():
         assert match(model.eigenvalues, (1.2, 0.5)) < 1e-9
         np.testing.assert_allclose(model.forecast(-4), full[:, 7], atol=1e-9)  # as fitted, backward

@@ -33,8 +33,9 @@ void undo_differences(const Value* differences, int64_t count, Value* out) {
   }
 }
 
-bool has_exact_modes(Variant variant) {
-  return variant == Variant::kStandard || variant == Variant::kTotalLeastSquares;
+bool has_exact_modes(const DmdOptions& options) {
+  return options.constraint == Constraint::kNone &&
+         (options.variant == Variant::kStandard || options.variant == Variant::kTotalLeastSquares);
 }
 
 // Up to the condition number where elimination is as good as a decomposition, that; square or not.
@@ -94,7 +95,7 @@ BasicDmd<Scalar>::BasicDmd(Matrix<Scalar> gram, Matrix<Scalar> factor, const Lay
                            const DmdOptions& options)
     : snapshots_(gram.cols()),
       layout_(layout),
-      exact_(options.modes != Modes::kProjected && has_exact_modes(options.variant)),
+      exact_(options.modes != Modes::kProjected && has_exact_modes(options)),
       joint_(options.variant == Variant::kTotalLeastSquares),
       unstable_(options.unstable),
       gram_(std::move(gram)) {
@@ -147,8 +148,9 @@ void BasicDmd<Scalar>::check(const DmdOptions& options) const {
   KOOPCORE_REQUIRE(options.ridge >= 0.0 && std::isfinite(options.ridge) &&
                    (options.ridge == 0.0 || options.variant == Variant::kStandard))
       << "ridge is " << options.ridge << "; it is at least 0 and belongs to the standard variant";
-  KOOPCORE_REQUIRE(options.modes != Modes::kExact || has_exact_modes(options.variant))
-      << "exact modes do not exist for the forward-backward and the symmetric variant";
+  KOOPCORE_REQUIRE(options.modes != Modes::kExact || has_exact_modes(options))
+      << "exact modes do not exist for the forward-backward and the symmetric variant, nor with a "
+         "constraint";
   require_finite(gram_);
 }
 
@@ -268,10 +270,7 @@ std::vector<Scalar> BasicDmd<Scalar>::forecast(double horizon, int64_t origin) c
   std::vector<Complex> weights = origin == kLast ? start_ : mode_coordinates(origin);
   for (int64_t i = 0; i < rank(); ++i) {
     Complex lambda = eigenvalues_[at(i)];
-    if (horizon > 0.0) {
-      if (unstable_ == Unstable::kDrop && std::abs(lambda) > 1.0) weights[at(i)] = 0.0;
-      lambda = detail::stabilised(lambda, unstable_);
-    }
+    if (horizon > 0.0) weights[at(i)] *= detail::stabilise(lambda, unstable_, exact_);
     if (differences())
       weights[at(i)] *= detail::geometric_sum(lambda, horizon) * (exact_ ? 1.0 : lambda);
     else
@@ -312,10 +311,9 @@ Matrix<Scalar> BasicDmd<Scalar>::predict(MatrixView<const Scalar> cross, double 
     }
     std::vector<Complex> weights = coordinates_of(x_cross);
     for (int64_t i = 0; i < rank(); ++i) {
-      const Complex lambda = eigenvalues_[at(i)];
-      if (unstable_ == Unstable::kDrop && std::abs(lambda) > 1.0) weights[at(i)] = 0.0;
-      weights[at(i)] *=
-          detail::power(detail::stabilised(lambda, unstable_), exact_ ? steps - 1.0 : steps);
+      Complex lambda = eigenvalues_[at(i)];
+      weights[at(i)] *= detail::stabilise(lambda, unstable_, exact_);
+      weights[at(i)] *= detail::power(lambda, exact_ ? steps - 1.0 : steps);
     }
     on_columns.assign(at(columns()), Scalar(0.0));
     add_combination(weights, on_columns.data());

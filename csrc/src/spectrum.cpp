@@ -70,17 +70,13 @@ void constrain(blas::Eigen& eigen, Constraint constraint) {
   keep(eigen, kept);
 }
 
-Complex stabilised(Complex eigenvalue, Unstable unstable) {
+Complex stabilise(Complex& eigenvalue, Unstable unstable, bool exact) {
   const double modulus = std::abs(eigenvalue);
-  if (modulus <= 1.0) return eigenvalue;
-  switch (unstable) {
-    case Unstable::kClip:
-      return eigenvalue / modulus;
-    case Unstable::kReflect:
-      return eigenvalue / (modulus * modulus);
-    default:
-      return eigenvalue;
-  }
+  if (modulus <= 1.0 || unstable == Unstable::kKeep) return 1.0;
+  if (unstable == Unstable::kDrop) return 0.0;
+  const double factor = unstable == Unstable::kClip ? 1.0 / modulus : 1.0 / (modulus * modulus);
+  eigenvalue *= factor;
+  return exact ? factor : 1.0;
 }
 
 Complex power(Complex lambda, double exponent) {

@@ -18,8 +18,10 @@ void sort_spectrum(blas::Eigen& eigen);
 /// Moves eigenvalues to the nearest admissible ones; kUnitCircle drops zeros and their vectors.
 void constrain(blas::Eigen& eigen, Constraint constraint);
 
-/// What a forecast uses for an eigenvalue outside the unit circle.
-std::complex<double> stabilised(std::complex<double> eigenvalue, Unstable unstable);
+/// Moves an eigenvalue outside the unit circle to where a forecast uses it. Returns the factor of
+/// the mode's weight: 0 where it is dropped; exact modes have one step with the eigenvalue as
+/// fitted in them, which the factor corrects.
+std::complex<double> stabilise(std::complex<double>& eigenvalue, Unstable unstable, bool exact);
 
 /// lambda^exponent, with 0 to a negative power counted as 0: such a mode has no past.
 std::complex<double> power(std::complex<double> lambda, double exponent);

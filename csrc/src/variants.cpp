@@ -17,8 +17,8 @@ namespace {
 
 // Singular values of small matrices below this share of the largest count as zero.
 constexpr double kSingular = 1e-10;
-// Newton steps of the square root; it converges in three to five.
-constexpr int kNewtonSteps = 20;
+// Newton steps of the square root; where it converges, in three to five.
+constexpr int kNewtonSteps = 30;
 // Sums of two eigenvalues below this share of the largest are damped: the root is not unique there.
 constexpr double kDamping = 1e-3;
 
@@ -36,36 +36,54 @@ ReducedOperator<Scalar> least_squares_operator(const Reduction<Scalar>& reduced,
   return out;
 }
 
-// The root of `square` nearest to `start`: Newton's method for R^2 = square in the eigenbasis of
-// the iterate, started at `start`. Where two eigenvalues nearly cancel, the root is a continuum and
-// the damped step stays close to where it is.
-Matrix<Complex> square_root_near(const Matrix<Complex>& square, Matrix<Complex> root) {
-  double best_residual = std::numeric_limits<double>::infinity();
-  Matrix<Complex> best = root;
+Matrix<Complex> difference(const Matrix<Complex>& a, const Matrix<Complex>& b) {
+  Matrix<Complex> out(a.rows(), a.cols());
+  for (int64_t j = 0; j < a.cols(); ++j)
+    for (int64_t i = 0; i < a.rows(); ++i) out(i, j) = a(i, j) - b(i, j);
+  return out;
+}
+
+// Newton step of R^2 = square at `root`, whose square misses by `residual`, in the eigenbasis of
+// the iterate. Where two eigenvalues nearly cancel, the roots are a continuum, and the damped step
+// stays close to where it is.
+Matrix<Complex> newton_step(const Matrix<Complex>& root, const Matrix<Complex>& residual) {
+  const blas::Eigen eigen = diagonalise(root);
+  const Matrix<Complex> inverse = dense::pseudo_inverse(eigen.vectors, 1e-14);
+  Matrix<Complex> step = multiply(inverse, multiply(residual, eigen.vectors));
+  double largest = 0.0;
+  for (const Complex value : eigen.values) largest = std::max(largest, std::abs(value));
+  for (int64_t j = 0; j < step.cols(); ++j)
+    for (int64_t i = 0; i < step.rows(); ++i) {
+      const Complex sum = eigen.values[at(i)] + eigen.values[at(j)];
+      const double damped = std::norm(sum) + kDamping * kDamping * largest * largest;
+      step(i, j) *= damped > 0.0 ? std::conj(sum) / damped : Complex(0.0);
+    }
+  return multiply(eigen.vectors, multiply(step, inverse));
+}
+
+// The root of `square` nearest to `start`, by Newton's method with step halving. `start` itself
+// where there is none within its own norm: with directions of mere noise, the inverse of their
+// backward operator makes the square as large as it likes.
+Matrix<Complex> square_root_near(const Matrix<Complex>& square, const Matrix<Complex>& start) {
+  Matrix<Complex> root = start, residual = difference(square, multiply(root, root));
   for (int step = 0; step < kNewtonSteps; ++step) {
-    Matrix<Complex> residual = multiply(root, root);
-    for (int64_t j = 0; j < residual.cols(); ++j)
-      for (int64_t i = 0; i < residual.rows(); ++i) residual(i, j) = square(i, j) - residual(i, j);
-    const double size = dense::frobenius_norm(residual);
-    if (!(size < best_residual)) break;
-    best_residual = size;
-    best = root;
-    const blas::Eigen eigen = diagonalise(root);
-    const Matrix<Complex> inverse = dense::pseudo_inverse(eigen.vectors, 1e-14);
-    Matrix<Complex> update = multiply(inverse, multiply(residual, eigen.vectors));
-    double largest = 0.0;
-    for (const Complex value : eigen.values) largest = std::max(largest, std::abs(value));
-    for (int64_t j = 0; j < update.cols(); ++j)
-      for (int64_t i = 0; i < update.rows(); ++i) {
-        const Complex sum = eigen.values[at(i)] + eigen.values[at(j)];
-        const double damped = std::norm(sum) + kDamping * kDamping * largest * largest;
-        update(i, j) *= damped > 0.0 ? std::conj(sum) / damped : Complex(0.0);
+    const Matrix<Complex> update = newton_step(root, residual);
+    bool improved = false;
+    for (double length = 1.0; !improved && length > 0.05; length *= 0.5) {
+      Matrix<Complex> tried = root;
+      for (int64_t j = 0; j < root.cols(); ++j)
+        for (int64_t i = 0; i < root.rows(); ++i) tried(i, j) += length * update(i, j);
+      Matrix<Complex> missed = difference(square, multiply(tried, tried));
+      improved = dense::frobenius_norm(missed) < dense::frobenius_norm(residual);
+      if (improved) {
+        root = std::move(tried);
+        residual = std::move(missed);
       }
-    update = multiply(eigen.vectors, multiply(update, inverse));
-    for (int64_t j = 0; j < root.cols(); ++j)
-      for (int64_t i = 0; i < root.rows(); ++i) root(i, j) += update(i, j);
+    }
+    if (!improved) break;
   }
-  return best;
+  const bool near = dense::frobenius_norm(difference(root, start)) <= dense::frobenius_norm(start);
+  return near ? root : start;
 }
 
 // (A_f A_b^-1)^(1/2) with both operators in the basis of X. A dynamics that loses a direction

@@ -16,14 +16,16 @@ enum class Variant {
   kStandard,
   kTotalLeastSquares,  ///< noise in X and Y alike: projected onto the leading directions of [X; Y]
                        ///< (Dawson et al. 2016, Hemati et al. 2017)
-  kForwardBackward,    ///< (A_f A_b^-1)^(1/2), both in the basis of X (Dawson et al. 2016)
+  kForwardBackward,    ///< (A_f A_b^-1)^(1/2), both in the basis of X (Dawson et al. 2016); A_f
+                       ///< where there is no such root near it, as with too high a rank
   kSymmetric,          ///< Procrustes with A = A^T (piDMD, Baddoo et al. 2023)
 };
 
 /// Dynamics x -> A x + b: fitted on first differences, or with a constant among the observables.
 enum class Affine { kNone, kDifferences, kConstant };
 
-/// Modes in the span of Y (exact) or of X (projected). kAuto: exact, where the variant has them.
+/// Modes in the span of Y (exact) or of X (projected). kAuto: exact, where the variant has them and
+/// no constraint has moved the eigenvalues away from them.
 enum class Modes { kAuto, kExact, kProjected };
 
 /// Every eigenvalue is moved to the nearest one that is admissible (kUnitCircle drops zeros).
