@@ -166,8 +166,8 @@ class FitOptions:
     ) -> Fit:
         """Fit the operator of the snapshots that have this Gram matrix (or this factor of it).
 
-        `n_features` is needed by ``rank="svht"`` alone. ``rank="cv"`` and ``variant="optimized"``
-        are resolved by `koopcore._problem`, which calls this.
+        `n_features` bounds the rank, and ``rank="svht"`` needs it. ``rank="cv"`` and
+        ``variant="optimized"`` are resolved by `koopcore._problem`, which calls this.
         """
         kind = _core.ComplexDmd if gram.dtype.kind == "c" else _core.Dmd
         return kind(
@@ -175,7 +175,7 @@ class FitOptions:
             from_factor=from_factor,
             lag=lag,
             starts=list(starts),
-            svht_rows=n_features if self.rule == "svht" else 0,
+            state_size=n_features,
             **self.of_core(),
         )
 
@@ -188,6 +188,7 @@ class FitOptions:
             "max_rank": self.max_rank,
             "energy": self.energy,
             "tolerance": self.tolerance,
+            "hard_threshold": self.rule == "svht",
             "ridge": self.ridge,
             "modes": self.modes,
             "constraint": self.constraint,

@@ -120,7 +120,6 @@ class GroupedDMD:
             x,
             ranges,
             n_threads=self.n_threads or 0,
-            svht=self._options.rule == "svht",
             **self._options.of_core(),
         )
         self._x = x

@@ -205,6 +205,8 @@ class WindowDMD(Estimator):
             segments = [np.empty(shape, self._dtype) for shape in self._shapes]
             self._buffer.combine(np.ascontiguousarray(column), segments)
             states.append(np.concatenate([segment.ravel() for segment in segments]))
+        if not states:
+            return np.empty((sum(int(np.prod(shape)) for shape in self._shapes), 0), self._dtype)
         return np.stack(states, axis=1)
 
     def _row_norms(self, coefficients: NDArray[Any]) -> NDArray[np.float64]:

@@ -61,6 +61,21 @@ def test_degenerate_data_have_defined_answers(options, dtype):
         np.testing.assert_allclose(still, 2.0, rtol=1e-5)
 
 
+def test_no_more_directions_than_features_are_kept_whatever_the_tolerance():
+    rng = np.random.default_rng(0)
+    wide = rng.standard_normal((3, 20))
+    for options, most in (
+        ({}, 3),
+        ({"solver": "gram"}, 3),
+        ({"delays": 2}, 6),
+        ({"affine": "constant"}, 4),
+        ({"variant": "tls"}, 3),
+    ):
+        model = DMD(tol=0.0, **options).fit(wide)
+        assert len(model.eigenvalues) == most
+        assert np.abs(model.forecast(5)).max() < 1e3
+
+
 @pytest.mark.parametrize("options", DEGENERATE, ids=name)
 def test_too_little_or_bad_data_are_refused_in_every_form(options):
     with pytest.raises(ValueError, match="snapshots, got 1"):

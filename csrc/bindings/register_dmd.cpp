@@ -33,7 +33,7 @@ template <class Scalar>
 BasicDmd<Scalar> make_dmd(const InputArray<Scalar>& gram, bool from_factor, int64_t lag,
                           int64_t delays, const std::string& affine, std::vector<int64_t> starts,
                           const std::string& variant, int64_t max_rank, double energy,
-                          double tolerance, int64_t svht_rows, double ridge,
+                          double tolerance, int64_t state_size, bool hard_threshold, double ridge,
                           const std::string& modes, const std::string& constraint,
                           const std::string& unstable) {
   const Matrix<Scalar> matrix = small_matrix<Scalar>(gram, "gram");
@@ -42,7 +42,8 @@ BasicDmd<Scalar> make_dmd(const InputArray<Scalar>& gram, bool from_factor, int6
                            max_rank,
                            energy,
                            tolerance,
-                           svht_rows,
+                           state_size,
+                           hard_threshold,
                            ridge,
                            modes_named(modes),
                            constraint_named(constraint),
@@ -61,8 +62,9 @@ void register_as(py::module_& m, const char* name) {
            py::arg("from_factor") = false, py::arg("lag") = 1, py::arg("delays") = 1,
            py::arg("affine") = "none", py::arg("starts") = std::vector<int64_t>(),
            py::arg("variant") = "standard", py::arg("max_rank") = 0, py::arg("energy") = 1.0,
-           py::arg("tolerance") = -1.0, py::arg("svht_rows") = 0, py::arg("ridge") = 0.0,
-           py::arg("modes") = "auto", py::arg("constraint") = "none", py::arg("unstable") = "clip")
+           py::arg("tolerance") = -1.0, py::arg("state_size") = 0,
+           py::arg("hard_threshold") = false, py::arg("ridge") = 0.0, py::arg("modes") = "auto",
+           py::arg("constraint") = "none", py::arg("unstable") = "clip")
       .def_property_readonly("rank", &Fit::rank, "Modes kept.")
       .def_property_readonly(
           "eigenvalues", [](const Fit& d) { return to_array(d.eigenvalues()); },

@@ -39,15 +39,16 @@ GroupedDmd fit_as(const py::array& x, std::vector<Segment> segments, const Layou
 
 GroupedDmd make_grouped(const py::array& x, const IndexArray& segments, int n_threads,
                         int64_t delays, const std::string& affine, const std::string& variant,
-                        int64_t max_rank, double energy, double tolerance, bool svht, double ridge,
-                        const std::string& modes, const std::string& constraint,
+                        int64_t max_rank, double energy, double tolerance, bool hard_threshold,
+                        double ridge, const std::string& modes, const std::string& constraint,
                         const std::string& unstable) {
   const Layout layout{1, delays, affine_named(affine), {}};
   const DmdOptions options{variant_named(variant),
                            max_rank,
                            energy,
                            tolerance,
-                           svht ? 1 : 0,
+                           0,
+                           hard_threshold,
                            ridge,
                            modes_named(modes),
                            constraint_named(constraint),
@@ -110,7 +111,7 @@ void register_grouped_dmd(py::module_& m) {
       .def(py::init(&make_grouped), py::arg("x"), py::arg("segments"), py::kw_only(),
            py::arg("n_threads") = 0, py::arg("delays") = 1, py::arg("affine") = "none",
            py::arg("variant") = "standard", py::arg("max_rank") = 0, py::arg("energy") = 1.0,
-           py::arg("tolerance") = -1.0, py::arg("svht") = false, py::arg("ridge") = 0.0,
+           py::arg("tolerance") = -1.0, py::arg("hard_threshold") = false, py::arg("ridge") = 0.0,
            py::arg("modes") = "auto", py::arg("constraint") = "none", py::arg("unstable") = "clip")
       .def_property_readonly(
           "ranks",

@@ -145,6 +145,10 @@ void BasicDmd<Scalar>::check(const DmdOptions& options) const {
   KOOPCORE_REQUIRE(!(options.tolerance >= 1.0))
       << "the tolerance is relative to the largest singular value and must be below 1, got "
       << options.tolerance;
+  KOOPCORE_REQUIRE(options.state_size >= 0 && (options.state_size > 0 || !options.hard_threshold))
+      << "state_size is " << options.state_size
+      << "; the hard threshold needs it, and it counts "
+         "from 1 (0: unknown)";
   KOOPCORE_REQUIRE(options.ridge >= 0.0 && std::isfinite(options.ridge) &&
                    (options.ridge == 0.0 || options.variant == Variant::kStandard))
       << "ridge is " << options.ridge << "; it is at least 0 and belongs to the standard variant";

@@ -56,7 +56,7 @@ Block load_block(StridedView<const T> x, int64_t row, int64_t rows, double* scra
     if (x.col_stride == 1 && x.row_stride >= std::max<int64_t>(x.cols, 1))
       return {{first, x.cols, rows, x.row_stride}, true};
   }
-  if (x.col_stride == 1) {
+  if (x.col_stride == 1 && x.row_stride != 1) {  // one row of one column-major matrix stays that
     if (x.row_stride == x.cols)
       copy_widened(first, rows * x.cols, scratch);
     else

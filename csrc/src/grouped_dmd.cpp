@@ -61,7 +61,7 @@ StridedView<const T> rows_of(StridedView<const T> x, const Segment& segment) {
 }
 
 Dmd fit_series(const Matrix<double>& gram, const Layout& layout, DmdOptions options, int64_t rows) {
-  if (options.svht_rows > 0) options.svht_rows = rows;
+  options.state_size = rows;
   Dmd fit(gram.view(), layout, options);
   fit.release_workings();
   return fit;

@@ -70,8 +70,8 @@ int64_t choose_rank(const std::vector<double>& sigma, const DmdOptions& options,
   const auto count = static_cast<int64_t>(sigma.size());
   if (count == 0 || sigma[0] == 0.0) return 0;
   double threshold = sigma[0] * tolerance;
-  if (options.svht_rows > 0)
-    threshold = std::max(threshold, hard_threshold(sigma, options.svht_rows * blocks));
+  if (options.hard_threshold)
+    threshold = std::max(threshold, hard_threshold(sigma, options.state_size * blocks));
   int64_t rank = 0;
   while (rank < count && sigma[at(rank)] > threshold) ++rank;
   if (options.max_rank > 0) rank = std::min(rank, options.max_rank);
@@ -85,6 +85,13 @@ int64_t choose_rank(const std::vector<double>& sigma, const DmdOptions& options,
     rank = needed;
   }
   return rank;
+}
+
+// Directions beyond the size of a state are rounding, whatever the tolerance.
+int64_t most_directions(const Layout& layout, const DmdOptions& options, int64_t matrices) {
+  if (options.state_size == 0) return std::numeric_limits<int64_t>::max();
+  const int64_t constant = layout.affine == Affine::kConstant ? 1 : 0;
+  return matrices * (options.state_size * layout.delays + constant);
 }
 
 template <class Scalar>
@@ -186,12 +193,13 @@ RightVectors<Scalar> leading_directions(const States<Scalar>& states, const Layo
         joint ? joint_gram(states.gram, layout) : pair_gram(states.gram, layout, 0);
     total = trace(gram);
     // The median that svht takes needs all of them.
-    right = from_gram(std::move(gram), options.svht_rows > 0 ? 0 : options.max_rank, tolerance);
+    right = from_gram(std::move(gram), options.hard_threshold ? 0 : options.max_rank, tolerance);
   }
   out.singular_values = right.sigma;
   out.complete = static_cast<int64_t>(right.sigma.size()) == pairs;
   const int64_t rank =
-      choose_rank(right.sigma, options, tolerance, total, layout.delays * (joint ? 2 : 1));
+      std::min(choose_rank(right.sigma, options, tolerance, total, layout.delays * (joint ? 2 : 1)),
+               most_directions(layout, options, joint ? 2 : 1));
   right.vectors = leading(right.vectors, rank);
   right.sigma.resize(at(rank));
   return right;
@@ -200,7 +208,7 @@ RightVectors<Scalar> leading_directions(const States<Scalar>& states, const Layo
 // Total least squares: right singular vectors of X * weights; only what X does not have goes.
 template <class Scalar>
 RightVectors<Scalar> within(const States<Scalar>& states, const Layout& layout,
-                            const Matrix<Scalar>& weights) {
+                            const DmdOptions& options, const Matrix<Scalar>& weights) {
   const bool has_factor = states.factor.rows() > 0;
   RightVectors<Scalar> right =
       has_factor ? from_factor(multiply(dense::columns(states.factor, layout.starts), weights))
@@ -208,7 +216,8 @@ RightVectors<Scalar> within(const States<Scalar>& states, const Layout& layout,
                                       multiply(pair_gram(states.gram, layout, 0), weights)),
                              0, 0.0);
   const double tolerance = tolerance_for(static_cast<int64_t>(right.sigma.size()), {}, has_factor);
-  const int64_t rank = choose_rank(right.sigma, {}, tolerance, 0.0, layout.delays);
+  const int64_t rank = std::min(choose_rank(right.sigma, {}, tolerance, 0.0, layout.delays),
+                                most_directions(layout, options, 1));
   right.vectors = multiply(weights, leading(right.vectors, rank));
   right.sigma.resize(at(rank));
   return right;
@@ -254,7 +263,7 @@ Reduction<Scalar> reduce(const States<Scalar>& states, const Layout& layout,
   Reduction<Scalar> out;
   const bool joint = options.variant == Variant::kTotalLeastSquares;
   RightVectors<Scalar> right = leading_directions(states, layout, options, joint, out);
-  if (joint) right = within(states, layout, right.vectors);
+  if (joint) right = within(states, layout, options, right.vectors);
   for (const int64_t a : layout.starts) out.energy += std::abs(states.gram(a, a));
   const auto rank = static_cast<int64_t>(right.sigma.size());
   out.basis = std::move(right.vectors);

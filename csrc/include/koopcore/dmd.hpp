@@ -41,9 +41,10 @@ struct DmdOptions {
   double tolerance = -1.0;  ///< drop sigma <= tolerance * sigma_max; negative: what the input
                             ///< resolves, sqrt(pairs * eps) from a Gram matrix, pairs * eps from a
                             ///< factor
-  int64_t svht_rows =
-      0;               ///< state size, for the threshold of Gavish & Donoho 2014; 0: no threshold
-  double ridge = 0.0;  ///< (X X^T + ridge * trace / pairs)^-1; kStandard only
+  int64_t state_size = 0;   ///< numbers per snapshot: no more directions are kept; 0: unknown
+  bool hard_threshold = false;  ///< that of Gavish & Donoho 2014, from the median of sigma; needs
+                                ///< state_size
+  double ridge = 0.0;           ///< (X X^T + ridge * trace / pairs)^-1; kStandard only
   Modes modes = Modes::kAuto;
   Constraint constraint = Constraint::kNone;
   Unstable unstable = Unstable::kClip;

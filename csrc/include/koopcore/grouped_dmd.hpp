@@ -25,8 +25,8 @@ std::vector<Segment> equal_segments(int64_t rows, int64_t block);
 
 class GroupedDmd {
  public:
-  /// Fits one operator per segment of `x`, a time series in columns (lag 1); of `options.svht_rows`
-  /// only that it is above 0 counts, each segment has its own size. Segments come in any order and
+  /// Fits one operator per segment of `x`, a time series in columns (lag 1); its
+  /// `state_size` is that of each segment. Segments come in any order and
   /// need not cover all rows; empty and overlapping ones are refused, and so is data that is not
   /// finite, by the number of its segment. `n_threads` = 0: as many as the BLAS of this core has.
   /// The result does not depend on the number of threads.
