@@ -4,13 +4,12 @@ The limit is the larger of the time to read the bytes once (a copy reads and wri
 is generous) and the flops of one Gram matrix, n m^2, at the matrix-multiply speed measured here.
 """
 
-import subprocess
-import sys
 import warnings
 
 import numpy as np
 import pytest
 from conftest import RANK, RATES, M, N
+from memory import peak_memory
 
 import koopcore
 
@@ -74,25 +73,3 @@ def test_pydmd(benchmark, snapshots):
         )
     assert leading_error(model.eigs) < 1e-3
     benchmark.extra_info["peak_memory"] = peak_memory("pydmd.DMD(svd_rank=10).fit(X)", "pydmd")
-
-
-def peak_memory(statement, module="koopcore"):
-    """Peak resident memory of a statement above its input, in multiples of the input."""
-    code = f"""
-import warnings
-warnings.simplefilter("ignore")
-import numpy as np, {module}
-def resident(field):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if field in line)
-X = np.random.default_rng(0).standard_normal(({M}, {N}), dtype=np.float32).T
-small = X[:1000]
-{statement.replace("(X)", "(small)")}
-open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew at what is held now
-before = resident("VmHWM")
-{statement}
-print((resident("VmHWM") - before) * 1024 / X.nbytes)
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    return float(result.stdout)

@@ -31,12 +31,51 @@ def main(path):
         ("import koopcore beyond an empty Python, seconds",
          median["test_import[koopcore]"] - median["test_import[sys]"], "< 0.3"),
     ]  # fmt: skip
+    rows += variant_rows(median, extra) + precision_rows(extra)
     print(f"{report['machine_info']['cpu'].get('brand_raw', 'unknown CPU')}; "
           f"{report['machine_info']['blas']}, {report['machine_info']['blas_threads']} threads; "
           "medians of one run")  # fmt: skip
     width = max(len(name) for name, _, _ in rows)
     for name, value, goal in rows:
         print(f"{name:<{width}}  {value:10.3g}  {goal}")
+
+
+def variant_rows(median, extra):
+    """Time of PyDMD's fit over koopcore's (mean of before and after), and peak memory of both."""
+    goals = {"exact": 60, "rdmd": 60, "hankel": 60, "forward-backward": 60, "optimized": 20}
+    rows = []
+    for variant, goal in goals.items():
+
+        def test(who, variant=variant):
+            return f"test_variant[{variant}-{who}]"
+
+        fit = (median[test("koopcore-before")] + median[test("koopcore-after")]) / 2
+        rows.append((f"{variant}: PyDMD / koopcore", median[test("pydmd")] / fit, f">= {goal}"))
+        if test("pydmd-fastest") in median:
+            rows.append(
+                ("  the same, PyDMD at its fastest", median[test("pydmd-fastest")] / fit, "")
+            )
+        if test("koopcore-with-modes") in median:
+            fit = median[test("koopcore-with-modes")]
+            rows.append(("  the same, modes asked for", median[test("pydmd")] / fit, ""))
+        for who, limit in (("koopcore-before", "<= 0.3"), ("pydmd", "")):
+            memory = extra[test(who)]["peak_memory"]
+            rows.append(
+                (f"  peak memory above the input / input, {who.split('-')[0]}", memory, limit)
+            )
+    return rows
+
+
+def precision_rows(extra):
+    """Eigenvalue errors over 20 seeds, in the order of bench_precision.py."""
+    goals = {"float32-1e-4-koopcore-gram": "<= 1e-6", "float64-1e-10-koopcore-qr": "<= 1e-8"}
+    rows = []
+    for name, info in extra.items():
+        if name.startswith("test_error["):
+            case = name[len("test_error[") : -1]
+            for which, error in info["errors"].items():
+                rows.append((f"eigenvalue error, {case}, {which}", error, goals.get(case, "")))
+    return rows
 
 
 if __name__ == "__main__":

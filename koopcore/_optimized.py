@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from koopcore._varpro import CONSTRAINTS, Clock, Point, Problem, minimise
+from koopcore._starts import greedy_start, operator_start
+from koopcore._varpro import CONSTRAINTS, ROUNDING, Clock, Point, Problem, minimise
 
 Array = NDArray[Any]
 ComplexArray = NDArray[np.complex128]
 
+# More snapshots than this are not searched for the greedy start, which costs their square.
+GREEDY_LIMIT = 512
 PAIRING = 1e-8  # relative distance up to which a given start counts as conjugate, or as real
 
 
@@ -63,10 +66,12 @@ def fit_optimized(
 ) -> OptimizedFit:
     """Minimise ``||Z - modes diag(b) exp(omega t)||`` over exponents, modes and amplitudes.
 
-    Levenberg-Marquardt on the exponents (Askham & Kutz 2018, section 3, with Kaufman's Jacobian).
-    Only steps that lower the residual are taken, so it never exceeds that of the start. Real parts
-    stay between ``log(eps) / (smallest step)``, at which an exponential is gone by the next
-    snapshot (an eigenvalue 0), and the growth that float64 holds over the whole span of time.
+    Levenberg-Marquardt on the exponents (Askham & Kutz 2018, section 3, with Kaufman's Jacobian),
+    from `initial_omega` and, for up to 512 snapshots, once more from exponents picked greedily off
+    a grid; the better end is the result. Only steps that lower the residual are taken, so it never
+    exceeds that of the start. Real parts stay between ``log(eps) / (smallest step)``, at which an
+    exponential is gone by the next snapshot (an eigenvalue 0), and the growth that float64 holds
+    over the whole span of time.
 
     Parameters
     ----------
@@ -78,12 +83,12 @@ def fit_optimized(
         Exponents wanted, from 1 to ``min(r, m - 1)``, the default; lowered where the snapshots
         have fewer directions, to 0 for zero snapshots.
     omega : ndarray of shape (q,), optional
-        Start, instead of `initial_omega`: 1 to m - 1 exponents, in conjugate pairs for real `Z`.
+        The only start, instead of those two: 1 to m - 1 exponents, in conjugate pairs for real `Z`.
     constraint : {None, "stable", "unit_circle", "real"}
         Keep every exponent at ``Re <= 0``, ``Re == 0`` or ``Im == 0``, by projection of each
         iterate (Sashidhar & Kutz 2022), the start included.
     max_iterations : int
-        Largest number of steps, at least 0.
+        Largest number of steps from each start, at least 0.
     tol : float
         Stop when the linearised problem promises to lower the squared residual by less than this
         share of it.
@@ -91,10 +96,12 @@ def fit_optimized(
     Returns
     -------
     OptimizedFit
-        The best exponents found; with ``max_iterations=0`` those of the start.
+        The best exponents found; with ``max_iterations=0`` the better start.
 
     Raises
     ------
+    TypeError
+        If `Z` does not hold numbers.
     ValueError
         On wrong shapes, values that are not finite, times that do not increase, too few
         snapshots, a start without conjugate pairs for real data, or an unknown constraint.
@@ -113,21 +120,22 @@ def fit_optimized(
     if max_iterations < 0 or not tol >= 0:
         raise ValueError(f"{max_iterations=} and {tol=} must not be negative")
     if omega is None:
-        start = _start(data, clock, _checked_count(count, data), eps)
+        starts = _starts(data, clock, _checked_count(count, data), eps)
     elif count is None:
-        start = _checked_omega(omega, data, clock)
+        starts = [_checked_omega(omega, data, clock)]
     else:
         raise ValueError(f"give either count={count!r} or omega, which sets the count itself")
-    if start.size == 0:
+    if starts[0].size == 0:
         modes = np.zeros((len(data), 0), dtype=complex)
-        return OptimizedFit(start, modes, modes.sum(axis=0), float(data.any()), 0, True)
+        return OptimizedFit(starts[0], modes, modes.sum(axis=0), float(data.any()), 0, True)
     problem = Problem(data, clock, constraint)
-    first = problem.evaluate(problem.feasible(start))
-    spread = problem.evaluate(problem.spread(first.omega))
-    best, iterations, converged = minimise(problem, spread, max_iterations, tol)
-    if first.cost < best.cost:
-        best = first
-    modes, amplitudes = _modes(problem, best)
+    best, iterations, converged = minimise(problem, starts[0], max_iterations, tol)
+    for start in starts[1:]:
+        if best.cost > ROUNDING:
+            other = minimise(problem, start, max_iterations, tol)
+            if other[0].cost < best.cost:
+                best, iterations, converged = other
+    modes, amplitudes = _unit_modes(problem, best)
     order = np.lexsort((-best.omega.imag, np.abs(best.omega.imag), -best.omega.real))
     return OptimizedFit(
         omega=best.omega[order] / clock.span,
@@ -148,32 +156,19 @@ def initial_omega(Z: ArrayLike, times: ArrayLike, count: int | None = None) -> C
     """
     data, eps = _checked_snapshots(Z)
     clock = _checked_clock(times, data.shape[1])
-    return _start(data, clock, _checked_count(count, data), eps) / clock.span
+    return operator_start(data, clock, _checked_count(count, data), eps) / clock.span
 
 
-def _start(data: Array, clock: Clock, count: int, eps: float) -> ComplexArray:
-    """Exponents in the units of the clock: log of exact DMD, or the trapezoidal rule."""
-    before, after = data[:, :-1], data[:, 1:]
-    if not clock.even:
-        before, after = (before + after) / 2, (after - before) / np.diff(clock.t)
-    left, s, right = np.linalg.svd(before, full_matrices=False)
-    # Float32 data have directions that are only the rounding of their numbers.
-    threshold = max(data.shape) * eps * s[0]
-    rank = min(count, int(np.count_nonzero(s > threshold)))
-    left, s, right = left[:, :rank], s[:rank], right[:rank]
-    values = np.linalg.eigvals(left.conj().T @ after @ (right.conj().T / s)).astype(complex)
-    if not clock.even:
-        return values
-    steps = len(clock.t) - 1
-    # An eigenvalue 0 has no logarithm: it gets the fastest decay that the clock allows.
-    values[np.abs(values) < np.exp(clock.lowest / steps)] = np.exp(clock.lowest / steps)
-    omega: ComplexArray = np.log(values) * steps
-    return omega
+def _starts(data: Array, clock: Clock, count: int, eps: float) -> list[ComplexArray]:
+    first = operator_start(data, clock, count, eps)
+    if first.size == 0 or data.shape[1] > GREEDY_LIMIT:
+        return [first]
+    return [first, greedy_start(data, clock, first.size)]
 
 
-def _modes(problem: Problem, point: Point) -> tuple[ComplexArray, ComplexArray]:
+def _unit_modes(problem: Problem, point: Point) -> tuple[ComplexArray, ComplexArray]:
     """Modes of norm 1 and amplitudes at time 0; exact conjugates and reals for real data."""
-    modes = point.weights.T.copy()
+    modes: ComplexArray = point.weights.T.astype(np.complex128)
     if problem.is_real:
         # Rounding alone separates the weights from their symmetric part.
         omega = point.omega
@@ -182,7 +177,7 @@ def _modes(problem: Problem, point: Point) -> tuple[ComplexArray, ComplexArray]:
         partner[pairs], partner[pairs + len(pairs)] = pairs + len(pairs), pairs
         modes = (modes + modes[:, partner].conj()) / 2
     norms = np.linalg.norm(modes, axis=0)
-    modes = modes / np.where(norms > 0.0, norms, 1.0)
+    modes /= np.where(norms > 0.0, norms, 1.0)
     # The weights belong to exponentials whose largest value is 1, at the last time if they grow.
     amplitudes = problem.norm * norms * np.exp(-np.maximum(point.omega.real, 0.0))
     return modes, amplitudes.astype(complex)
@@ -220,20 +215,20 @@ def _checked_clock(times: ArrayLike, m: int) -> Clock:
 
 def _checked_count(count: int | None, data: Array) -> int:
     r, m = data.shape
+    limit: int = min(r, m - 1)
     if count is None:
-        return int(min(r, m - 1))
-    wanted = operator.index(count)
-    if not 1 <= wanted <= min(r, m - 1):
+        return limit
+    if not 1 <= operator.index(count) <= limit:
         raise ValueError(
-            f"count={count!r} must be between 1 and {min(r, m - 1)}: {m} snapshots of {r} rows "
-            "give a start for no more (any m exponents would fit m snapshots exactly)"
+            f"count={count!r} must be between 1 and {limit}, the limit for {m} snapshots of {r} "
+            f"rows (any {m} exponents fit {m} snapshots exactly)"
         )
-    return wanted
+    return int(count)
 
 
 def _checked_omega(omega: ArrayLike, data: Array, clock: Clock) -> ComplexArray:
     """Given start in the units of the clock, exact conjugates for real data."""
-    start = np.asarray(omega, dtype=np.complex128) * clock.span
+    start = np.array(omega, dtype=np.complex128)
     if start.ndim != 1 or not 1 <= start.size < data.shape[1]:
         raise ValueError(
             f"omega has shape {start.shape}; for {data.shape[1]} snapshots it must be (q,) with "
@@ -241,6 +236,7 @@ def _checked_omega(omega: ArrayLike, data: Array, clock: Clock) -> ComplexArray:
         )
     if not np.isfinite(start).all():
         raise ValueError(f"omega={omega!r} must be finite")
+    start *= clock.span
     if not np.iscomplexobj(data):
         start.imag[np.abs(start.imag) <= PAIRING * np.abs(start)] = 0.0
         wrapped = clock.wrapped(start)

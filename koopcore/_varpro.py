@@ -25,6 +25,10 @@ CONSTRAINTS = (None, "stable", "unit_circle", "real")
 # SPREAD; couples nearer than CLOSE may turn from conjugate into real and back.
 COINCIDENT, SPREAD, CLOSE = 1e-7, 0.05, np.pi
 FIRST_DAMPING, LAST_DAMPING = 1e-2, 1e8
+# Directions in which exponentials differ less than this are left out: the modes along them would
+# be so large that only their cancellation fits, and rounding with them.
+LEAST_SPAN = 1e-10
+ROUNDING = (100 * EPS) ** 2  # squared residual of norm-1 snapshots at which nothing is left to fit
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Clock:
 
     @property
     def even(self) -> bool:
+        """Whether the times are evenly spaced."""
         return bool(np.isfinite(self.nyquist))
 
     @classmethod
@@ -50,12 +55,13 @@ class Clock:
         rounding = 1e-9 / intervals + 4 * EPS * float(np.abs(times).max()) / span
         even = bool(np.abs(t - grid).max() <= rounding)
         t = grid if even else t
+        step = max(float(np.diff(t).min()), EPS)
         return cls(
             t=t,
             span=span,
             nyquist=np.pi * intervals if even else np.inf,
-            lowest=float(np.log(EPS) / np.diff(t).min()),
-            highest=min(600.0, float(-np.log(EPS) / np.diff(t).min())),
+            lowest=float(np.log(EPS)) / step,
+            highest=min(600.0, -float(np.log(EPS)) / step),
         )
 
     def wrapped(self, omega: ComplexArray) -> ComplexArray:
@@ -72,9 +78,9 @@ class Point:
     """A set of exponents with the best modes for it; `left` spans the exponentials."""
 
     omega: ComplexArray  # (q,)
-    left: ComplexArray  # (m, rank)
+    left: Array  # (m, rank)
     slopes: Array  # (m, q), derivatives of the exponentials
-    weights: ComplexArray  # (q, r), modes times amplitudes, as rows
+    weights: Array  # (q, r), modes times amplitudes, as rows
     residual: Array  # (m, r)
     cost: float  # squared residual
 
@@ -151,7 +157,7 @@ class Problem:
         growth = np.maximum(omega.real, 0.0)
         exponentials = np.exp(t[:, None] * omega - growth)
         left, s, right = np.linalg.svd(exponentials, full_matrices=False)
-        rank = int(np.count_nonzero(s > s[0] * len(t) * EPS))
+        rank = int(np.count_nonzero(s > s[0] * LEAST_SPAN))
         left, s, right = left[:, :rank], s[:rank], right[:rank]
         inner = left.conj().T @ self.snapshots
         residual = self.snapshots - left @ inner
@@ -214,9 +220,8 @@ def _with_conjugates(pairs: ComplexArray, singles: ComplexArray) -> ComplexArray
 def _close_reals(omega: ComplexArray, first: int, stable: bool) -> list[tuple[int, int]]:
     """Couples of neighbouring real exponents, the larger one first."""
     reals = [k for k in range(first, len(omega)) if omega[k].imag == 0]
-    reals = sorted(
-        (k for k in reals if not (stable and omega[k].real >= 0)), key=lambda k: -omega[k].real
-    )
+    reals = [k for k in reals if not (stable and omega[k].real >= 0)]
+    reals.sort(key=lambda k: -omega[k].real)
     couples: list[tuple[int, int]] = []
     while len(reals) > 1:
         gap = omega[reals[0]].real - omega[reals[1]].real
@@ -240,15 +245,15 @@ class _Linear:
     @classmethod
     def of(cls, problem: Problem, point: Point) -> _Linear:
         by = problem.directions(point.omega)
-        J, r = _reduced_jacobian(point)
-        moved = J @ by.T
-        columns: FloatArray = np.concatenate((moved.real, moved.imag))
-        target: FloatArray = np.concatenate((r.real, r.imag))
-        columns[:, problem.frozen(point.omega, by, columns.T @ target)] = 0.0
+        J, complex_r = _reduced_jacobian(point)
+        complex_columns = J @ by.T
+        columns: FloatArray = np.concatenate((complex_columns.real, complex_columns.imag))
+        r: FloatArray = np.concatenate((complex_r.real, complex_r.imag))
+        columns[:, problem.frozen(point.omega, by, columns.T @ r)] = 0.0
         scale = np.linalg.norm(columns, axis=0)
         scale[scale == 0.0] = 1.0
         left, s, right = np.linalg.svd(columns / scale, full_matrices=False)
-        return cls(by, scale, s, right, left.T @ target)
+        return cls(by, scale, s, right, left.T @ r)
 
     def step(self, damping: float) -> tuple[FloatArray, float]:
         """Damped step and the drop in cost that it promises."""
@@ -272,14 +277,23 @@ def _reduced_jacobian(point: Point) -> tuple[ComplexArray, ComplexArray]:
 
 
 def minimise(
-    problem: Problem, point: Point, max_iterations: int, tol: float
+    problem: Problem, start: ComplexArray, max_iterations: int, tol: float
 ) -> tuple[Point, int, bool]:
     """Best point found, accepted steps, and whether nothing better is near."""
+    first = problem.evaluate(problem.feasible(start))
+    spread = problem.evaluate(problem.spread(first.omega))
+    last, iterations, converged = _descend(problem, spread, max_iterations, tol)
+    # Moving coincident exponents apart may have raised the residual.
+    return (last if last.cost <= first.cost else first), iterations, converged
+
+
+def _descend(
+    problem: Problem, point: Point, max_iterations: int, tol: float
+) -> tuple[Point, int, bool]:
     damping, growth = FIRST_DAMPING, 2.0
-    rounding = (10 * EPS) ** 2
     for iteration in range(max_iterations):
         linear = _Linear.of(problem, point)
-        if point.cost <= rounding or linear.target @ linear.target <= tol * point.cost:
+        if point.cost <= ROUNDING or linear.target @ linear.target <= tol * point.cost:
             return point, iteration, True
         # Damping after Nielsen (1999): by how well the promise was kept, faster at each refusal.
         while True:
