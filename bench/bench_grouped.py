@@ -36,7 +36,7 @@ def leading_errors(eigenvalues):
     return np.abs([np.max(np.abs(values)) - RATES[0] for values in eigenvalues])
 
 
-def test_gram_flops_at_gemm_peak(benchmark):
+def test_grouped_flops_at_gemm_peak(benchmark):
     """Run a square float64 product with as many flops as the Gram matrices, n m^2."""
     k = round((GROUPS * SIZE * M * M / 2) ** (1 / 3))
     a = np.random.default_rng(1).standard_normal((k, k))
@@ -45,7 +45,7 @@ def test_gram_flops_at_gemm_peak(benchmark):
 
 @pytest.mark.parametrize("order", ["F", "C"])
 @pytest.mark.parametrize("n_threads", sorted({1, CORES}))
-def test_koopcore(benchmark, neurons, order, n_threads):
+def test_grouped(benchmark, neurons, order, n_threads):
     X = np.asarray(neurons, order=order)
     model = GroupedDMD(rank=RANK, n_threads=n_threads)
     benchmark.pedantic(lambda: model.fit(X, block=SIZE), **OPTIONS)
@@ -53,20 +53,20 @@ def test_koopcore(benchmark, neurons, order, n_threads):
     assert leading_errors(model.eigenvalues).max() < 1e-2
 
 
-def test_koopcore_forecast(benchmark, neurons):
+def test_grouped_forecast(benchmark, neurons):
     model = GroupedDMD(rank=RANK, n_threads=CORES).fit(neurons, block=SIZE)
     forecast = benchmark.pedantic(lambda: model.forecast(1), **OPTIONS)
     assert np.abs(forecast - RATES[0] * neurons[:, -1]).max() < 0.1
 
 
-def test_koopcore_all_directions(benchmark, neurons):
+def test_grouped_all_directions(benchmark, neurons):
     """Without a limit on the rank the general eigenproblem of 63 x 63 takes most of the time."""
     model = GroupedDMD(n_threads=CORES)
     benchmark.pedantic(lambda: model.fit(neurons, block=SIZE), rounds=1)
     assert (model.ranks == M - 1).all()
 
 
-def test_numpy_loop_of_pinv(benchmark, neurons):
+def test_grouped_numpy_loop_of_pinv(benchmark, neurons):
     """With one BLAS thread: on matrices this small a second one costs NumPy more than it brings."""
 
     def fit():

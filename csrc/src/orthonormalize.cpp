@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "koopcore/blas.hpp"
 #include "koopcore/error.hpp"
@@ -13,12 +14,19 @@ namespace {
 
 // The second pass repairs a first factor this far from orthonormal; beyond, Householder.
 constexpr double kLargestDefect = 0.1;
-// Rows per Householder block, in multiples of the columns: R is re-factored with each block, so
-// larger blocks waste less; smaller ones stay in cache.
-constexpr int64_t kRowsPerColumn = 16;
+// Rows per Householder block: about what stays in cache, and enough to make few blocks.
+constexpr int64_t kLeafRows = 2048;
 
 void keep_upper(MatrixView<double> r) {
   for (int64_t j = 0; j < r.cols; ++j) std::fill(r.col(j) + j + 1, r.col(j) + r.rows, 0.0);
+}
+
+// R of a = Q R, square. `a` is overwritten.
+Matrix<double> upper_factor(MatrixView<double> a) {
+  blas::householder_r(a);
+  Matrix<double> r(a.cols, a.cols);
+  for (int64_t j = 0; j < a.cols; ++j) std::copy_n(a.col(j), j + 1, r.view().col(j));
+  return r;
 }
 
 // Columns scaled to length 1 before the Cholesky factor: snapshots that merely differ in size are
@@ -75,21 +83,38 @@ bool cholesky_qr2(StridedView<const T> x, MatrixView<double> r) {
   return true;
 }
 
+// R of [upper; lower].
+Matrix<double> merged(const Matrix<double>& upper, const Matrix<double>& lower) {
+  const int64_t k = upper.cols();
+  Matrix<double> stack(2 * k, k);
+  for (int64_t j = 0; j < k; ++j) {
+    std::copy_n(upper.view().col(j), k, stack.view().col(j));
+    std::copy_n(lower.view().col(j), k, stack.view().col(j) + k);
+  }
+  return upper_factor(stack.view());
+}
+
+// Row blocks are factored one by one and merged in a binary tree: R is made anew as often as the
+// tree is deep, not once per block, and its rounding stays that of a few factorisations.
 template <class T>
 void householder_qr(StridedView<const T> x, MatrixView<double> r) {
-  const int64_t k = x.cols;
-  for (int64_t j = 0; j < k; ++j) std::fill_n(r.col(j), k, 0.0);
-  const int64_t rows_per_block = std::max<int64_t>(1, std::min(x.rows, kRowsPerColumn * k));
-  Matrix<double> stack(k + rows_per_block, k);  // R so far, and the next rows below it
+  const int64_t k = x.cols, rows_per_block = std::max(kLeafRows, k);
+  std::vector<std::pair<int, Matrix<double>>> branches;  // height and R, the higher ones first
   for (int64_t row = 0; row < x.rows; row += rows_per_block) {
     const int64_t rows = std::min(rows_per_block, x.rows - row);
-    const MatrixView<double> used = stack.view().block(0, 0, k + rows, k);
-    for (int64_t j = 0; j < k; ++j) std::copy_n(r.col(j), k, used.col(j));
-    load_rows(x, row, used.block(k, 0, rows, k));
-    blas::householder_r(used);
-    for (int64_t j = 0; j < k; ++j) std::copy_n(used.col(j), k, r.col(j));
-    keep_upper(r);
+    Matrix<double> leaf(std::max(rows, k), k);  // zeros below fewer rows than columns
+    load_rows(x, row, leaf.view().block(0, 0, rows, k));
+    branches.emplace_back(0, upper_factor(leaf.view()));
+    const bool last = row + rows == x.rows;
+    while (branches.size() > 1 &&
+           (last || branches.back().first == branches[branches.size() - 2].first)) {
+      const Matrix<double> lower = std::move(branches.back().second);
+      branches.pop_back();
+      branches.back() = {branches.back().first + 1, merged(branches.back().second, lower)};
+    }
   }
+  for (int64_t j = 0; j < k; ++j)
+    for (int64_t i = 0; i < k; ++i) r(i, j) = branches.empty() ? 0.0 : branches[0].second(i, j);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #pragma once
-// The triangular factor R of a tall matrix x = Q R, without ever storing Q.
-// CholeskyQR2 (Yamamoto, Nakatsukasa, Yanagisawa, Fukaya 2015): two passes of matrix multiplies.
-// Unlike theirs, Q is formed block by block and dropped, and where x is too ill-conditioned for a
-// Cholesky factor (condition above about 1e8), one pass of Householder QR over row blocks follows.
+// The triangular factor R of a tall x = Q R: CholeskyQR2 (Yamamoto, Nakatsukasa, Yanagisawa &
+// Fukaya 2015), two passes of matrix multiplies; where x is too ill-conditioned for a Cholesky
+// factor (above about 1e8), Householder QR of row blocks merged in a tree (Demmel et al. 2012).
+// Unlike theirs, Q is never stored.
 
 #include "koopcore/matrix_view.hpp"
 
