@@ -1,6 +1,8 @@
 """The house rules that a machine can check."""
 
 import ast
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -145,5 +147,12 @@ def test_types_of_the_package():
     )
 
 
-def test_docstring_examples_run():
-    tool("doctest", *(str(path) for path in CORE if ">>>" in path.read_text()))
+@pytest.mark.parametrize(
+    "path", [path for path in CORE if ">>>" in path.read_text()], ids=lambda path: path.stem
+)
+def test_docstring_examples_run(path):
+    # By their full names: as files, io.py and select.py would be taken for the standard library's.
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    result = doctest.testmod(importlib.import_module(".".join(parts)))
+    assert result.attempted > 0
+    assert result.failed == 0
