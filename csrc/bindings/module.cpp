@@ -23,4 +23,5 @@ PYBIND11_MODULE(_core, m) {
   koopcore::bindings::register_snapshot_window(m);
   koopcore::bindings::register_dmd(m);
   koopcore::bindings::register_grouped_dmd(m);
+  koopcore::bindings::register_streaming(m);
 }

@@ -77,6 +77,13 @@ void check_info(int info, const char* routine) {
                               << (info > 0 ? " (no convergence)" : " (bad argument)");
 }
 
+// The array with room for at least `size` numbers; returns how many it takes.
+template <class Number, class Size>
+int grown(std::vector<Number>& array, Size size) {
+  if (array.size() < static_cast<size_t>(size)) array.resize(static_cast<size_t>(size));
+  return static_cast<int>(array.size());
+}
+
 template <class Scalar>
 int64_t rows_of(Op op, MatrixView<const Scalar> a) {
   return op == Op::kNone ? a.rows : a.cols;
@@ -128,23 +135,26 @@ void syrk_add(Op op_a, MatrixView<const double> a, MatrixView<double> c) {
   (&uplo, &trans, &n, &k, &one, a.data, &lda, &one, c.data, &ldc, 1, 1);
 }
 
-std::vector<double> symmetric_eigen(MatrixView<double> a) {
+void symmetric_eigen(MatrixView<double> a, double* values, Workspace& work) {
   const char jobz = 'V', uplo = 'U';
   const int n = narrow(a.rows, "symmetric_eigen size"), lda = narrow(a.ld, "ld");
-  std::vector<double> values(static_cast<size_t>(n));
-  if (n == 0) return values;
+  if (n == 0) return;
   int info = 0, query = -1, int_size = 0;
   double size = 0.0;
   KOOPCORE_FORTRAN(dsyevd)
-  (&jobz, &uplo, &n, a.data, &lda, values.data(), &size, &query, &int_size, &query, &info, 1, 1);
+  (&jobz, &uplo, &n, a.data, &lda, values, &size, &query, &int_size, &query, &info, 1, 1);
   check_info(info, "dsyevd");
-  const int lwork = static_cast<int>(size);
-  std::vector<double> work(static_cast<size_t>(lwork));
-  std::vector<int> int_work(static_cast<size_t>(int_size));
+  const int lwork = grown(work.numbers, size), liwork = grown(work.integers, int_size);
   KOOPCORE_FORTRAN(dsyevd)
-  (&jobz, &uplo, &n, a.data, &lda, values.data(), work.data(), &lwork, int_work.data(), &int_size,
-   &info, 1, 1);
+  (&jobz, &uplo, &n, a.data, &lda, values, work.numbers.data(), &lwork, work.integers.data(),
+   &liwork, &info, 1, 1);
   check_info(info, "dsyevd");
+}
+
+std::vector<double> symmetric_eigen(MatrixView<double> a) {
+  std::vector<double> values(static_cast<size_t>(a.rows));
+  Workspace work;
+  symmetric_eigen(a, values.data(), work);
   return values;
 }
 
@@ -227,28 +237,36 @@ Eigen general_eigen(MatrixView<Complex> a) {
   return result;
 }
 
-Svd<double> svd(MatrixView<double> a) {
+void svd(MatrixView<double> a, double* values, MatrixView<double> left, MatrixView<double> right,
+         Workspace& work) {
   const char thin = 'S';
   const int m = narrow(a.rows, "svd rows"), n = narrow(a.cols, "svd columns");
-  const int k = std::min(m, n), lda = narrow(a.ld, "ld"), ldu = std::max(m, 1),
-            ldv = std::max(k, 1);
-  Svd<double> out{Matrix<double>(m, k), std::vector<double>(static_cast<size_t>(k)),
-                  Matrix<double>(k, n)};
-  if (k == 0) return out;
-  std::vector<int> int_work(static_cast<size_t>(8 * k));
+  const int k = std::min(m, n), lda = narrow(a.ld, "ld");
+  KOOPCORE_REQUIRE(left.rows == m && left.cols == k && right.rows == k && right.cols == n)
+      << "svd: a is (" << m << ", " << n << "), left (" << left.rows << ", " << left.cols
+      << "), right (" << right.rows << ", " << right.cols << ")";
+  const int ldu = narrow(left.ld, "ld"), ldv = narrow(right.ld, "ld");
+  if (k == 0) return;
   double size = 0.0;
-  int info = 0, lwork = -1;
-  double *u = out.left.view().data, *vt = out.right.view().data;
+  int info = 0, lwork = -1, query = 0;
   KOOPCORE_FORTRAN(dgesdd)
-  (&thin, &m, &n, a.data, &lda, out.values.data(), u, &ldu, vt, &ldv, &size, &lwork,
-   int_work.data(), &info, 1);
+  (&thin, &m, &n, a.data, &lda, values, left.data, &ldu, right.data, &ldv, &size, &lwork, &query,
+   &info, 1);
   check_info(info, "dgesdd");
-  lwork = static_cast<int>(size);
-  std::vector<double> work(static_cast<size_t>(lwork));
+  lwork = grown(work.numbers, size);
+  grown(work.integers, 8 * k);
   KOOPCORE_FORTRAN(dgesdd)
-  (&thin, &m, &n, a.data, &lda, out.values.data(), u, &ldu, vt, &ldv, work.data(), &lwork,
-   int_work.data(), &info, 1);
+  (&thin, &m, &n, a.data, &lda, values, left.data, &ldu, right.data, &ldv, work.numbers.data(),
+   &lwork, work.integers.data(), &info, 1);
   check_info(info, "dgesdd");
+}
+
+Svd<double> svd(MatrixView<double> a) {
+  const int64_t k = std::min(a.rows, a.cols);
+  Svd<double> out{Matrix<double>(a.rows, k), std::vector<double>(static_cast<size_t>(k)),
+                  Matrix<double>(k, a.cols)};
+  Workspace work;
+  svd(a, out.values.data(), out.left.view(), out.right.view(), work);
   return out;
 }
 
@@ -324,20 +342,36 @@ void divide_by_upper(MatrixView<double> a, MatrixView<const double> r) {
   (&side, &uplo, &plain, &plain, &m, &n, &one, r.data, &ldr, a.data, &lda, 1, 1, 1, 1);
 }
 
-void householder_r(MatrixView<double> a) {
+void solve_lower(MatrixView<const double> r, MatrixView<double> a) {
+  const char side = 'L', uplo = 'U', transposed = 'T', plain = 'N';
+  const int m = narrow(a.rows, "trsm rows"), n = narrow(a.cols, "trsm columns");
+  const int lda = narrow(a.ld, "ld of a"), ldr = narrow(r.ld, "ld of r");
+  const double one = 1.0;
+  if (m == 0 || n == 0) return;
+  KOOPCORE_FORTRAN(dtrsm)
+  (&side, &uplo, &transposed, &plain, &m, &n, &one, r.data, &ldr, a.data, &lda, 1, 1, 1, 1);
+}
+
+void householder_r(MatrixView<double> a, Workspace& work) {
   const int m = narrow(a.rows, "qr rows"), n = narrow(a.cols, "qr columns"),
             lda = narrow(a.ld, "ld");
   KOOPCORE_REQUIRE(m >= n) << "householder_r: (" << m << ", " << n
                            << ") has more columns than rows";
-  std::vector<double> tau(static_cast<size_t>(std::max(n, 1)));
-  double size = 0.0;
+  if (n == 0) return;
+  double size = 0.0, unused = 0.0;
   int info = 0, lwork = -1;
-  KOOPCORE_FORTRAN(dgeqrf)(&m, &n, a.data, &lda, tau.data(), &size, &lwork, &info);
+  KOOPCORE_FORTRAN(dgeqrf)(&m, &n, a.data, &lda, &unused, &size, &lwork, &info);
   check_info(info, "dgeqrf");
+  grown(work.numbers, size + n);  // tau comes first
   lwork = static_cast<int>(size);
-  std::vector<double> work(static_cast<size_t>(std::max(lwork, 1)));
-  KOOPCORE_FORTRAN(dgeqrf)(&m, &n, a.data, &lda, tau.data(), work.data(), &lwork, &info);
+  double* tau = work.numbers.data();
+  KOOPCORE_FORTRAN(dgeqrf)(&m, &n, a.data, &lda, tau, tau + n, &lwork, &info);
   check_info(info, "dgeqrf");
+}
+
+void householder_r(MatrixView<double> a) {
+  Workspace work;
+  householder_r(a, work);
 }
 
 #if defined(KOOPCORE_HAS_OPENBLAS)

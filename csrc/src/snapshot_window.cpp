@@ -2,15 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <numeric>
 #include <utility>
 
 #include "koopcore/error.hpp"
+#include "float_bits.hpp"
 
 namespace koopcore {
 namespace {
+
+using detail::Bits;
 
 // The reference moves to the newest snapshot once it lies farther away than this times the
 // diameter of the window (squared): beyond, differences between snapshots lose float32 digits.
@@ -19,19 +21,6 @@ constexpr double kDriftSquared = 1000.0;
 // Rows that one pass of combine() accumulates in float64; the accumulator stays in the L1 cache.
 constexpr int64_t kCombineRows = 1024;
 
-template <class T>
-struct Bits;
-template <>
-struct Bits<float> {
-  using Word = uint32_t;
-  static constexpr Word exponent = 0x7f800000u;
-};
-template <>
-struct Bits<double> {
-  using Word = uint64_t;
-  static constexpr Word exponent = 0x7ff0000000000000u;
-};
-
 // out = x - reference; 0 unless some difference is not finite. On bits, so that it vectorises.
 template <class T>
 typename Bits<T>::Word subtract(const T* x, const T* reference, T* out, int64_t size) {
@@ -39,9 +28,7 @@ typename Bits<T>::Word subtract(const T* x, const T* reference, T* out, int64_t 
   Word bad = 0;
   for (int64_t i = 0; i < size; ++i) {
     const T difference = x[i] - reference[i];
-    Word word;
-    std::memcpy(&word, &difference, sizeof(T));
-    bad |= (word & Bits<T>::exponent) == Bits<T>::exponent ? Word{1} : Word{0};
+    bad |= detail::exponent_field(difference) == Bits<T>::exponent ? Word{1} : Word{0};
     out[i] = difference;
   }
   return bad;

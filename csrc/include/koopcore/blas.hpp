@@ -30,6 +30,14 @@ void syrk_add(Op op_a, MatrixView<const double> a, MatrixView<double> c);
 std::vector<double> symmetric_eigen(MatrixView<double> a);
 std::vector<double> symmetric_eigen(MatrixView<Complex> a);
 
+/// Work arrays that a caller keeps: they grow to the largest need, and from then on the routines
+/// that take them allocate nothing.
+struct Workspace {
+  std::vector<double> numbers;
+  std::vector<int> integers;
+};
+void symmetric_eigen(MatrixView<double> a, double* values, Workspace& work);
+
 struct Eigen {
   std::vector<Complex> values;
   Matrix<Complex> vectors;  ///< columns of unit length
@@ -49,6 +57,9 @@ struct Svd {
 /// Thin singular value decomposition (dgesdd, zgesdd). `a` is overwritten.
 Svd<double> svd(MatrixView<double> a);
 Svd<Complex> svd(MatrixView<Complex> a);
+/// The same into matrices of the caller.
+void svd(MatrixView<double> a, double* values, MatrixView<double> left, MatrixView<double> right,
+         Workspace& work);
 
 /// Minimum-norm least squares (zgelsd) for square `a`, whose singular values below `rcond` times
 /// the largest count as zero. `a` is destroyed, `rhs` becomes the solution. Returns the rank found.
@@ -58,12 +69,14 @@ int64_t least_squares(MatrixView<Complex> a, MatrixView<Complex> rhs, double rco
 /// not positive definite; it is then spoiled.
 bool cholesky(MatrixView<double> a);
 
-/// a = a R^-1 for upper triangular R (dtrsm).
+/// a = a R^-1, or R^-T a from the left, for upper triangular R (dtrsm).
 void divide_by_upper(MatrixView<double> a, MatrixView<const double> r);
+void solve_lower(MatrixView<const double> r, MatrixView<double> a);
 
 /// Householder QR (dgeqrf): the upper triangle of `a` (rows >= cols) becomes R, the rest is
 /// spoiled.
 void householder_r(MatrixView<double> a);
+void householder_r(MatrixView<double> a, Workspace& work);
 
 /// Threads of the library this core is linked to; no other BLAS copy of the process is touched.
 /// Libraries without such a call (reference BLAS) report 1 and ignore the setting.

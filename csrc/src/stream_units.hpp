@@ -1,0 +1,31 @@
+#pragma once
+// Private: powers of two that keep a stream's small matrices near 1, however far it has faded.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "koopcore/matrix_view.hpp"
+
+namespace koopcore::detail {
+
+constexpr int64_t kNone = std::numeric_limits<int64_t>::min();
+
+/// e with 2^(e - 1) <= largest |entry| * scale < 2^e; kNone where all are zero.
+inline int64_t exponent_of(MatrixView<const double> a, double scale) {
+  double largest = 0.0;
+  for (int64_t j = 0; j < a.cols; ++j)
+    for (int64_t i = 0; i < a.rows; ++i) largest = std::max(largest, std::abs(a(i, j)));
+  if (!(largest * scale > 0.0)) return kNone;
+  int exponent = 0;
+  std::frexp(largest * scale, &exponent);
+  return exponent;
+}
+
+/// 2^exponent, 0 where that is below all numbers.
+inline double to_unit(int64_t exponent) {
+  return std::ldexp(1.0, static_cast<int>(std::clamp<int64_t>(exponent, -3000, 1023)));
+}
+
+}  // namespace koopcore::detail
