@@ -5,12 +5,15 @@ training loop; ``koopcore compare`` on the command line measures what that gains
 """
 
 from koopcore._core import Error, __version__, num_threads, set_num_threads
+from koopcore._stream import RowBlocks
 from koopcore.control import DMDc
 from koopcore.dmd import DMD
 from koopcore.grouped import GroupedDMD
 from koopcore.io import load, save
 from koopcore.select import Candidate, Selection, select
 from koopcore.streaming import WindowDMD
+from koopcore.streaming_dmd import StreamingDMD
+from koopcore.streaming_svd import StreamingSVD
 
 __all__ = [
     "DMD",
@@ -18,7 +21,10 @@ __all__ = [
     "DMDc",
     "Error",
     "GroupedDMD",
+    "RowBlocks",
     "Selection",
+    "StreamingDMD",
+    "StreamingSVD",
     "WindowDMD",
     "__version__",
     "load",

@@ -46,6 +46,25 @@ def require_float(array: NDArray[Any], name: str, *, complex_too: bool = False) 
         )
 
 
+def state_columns(
+    x: Any, n_features: int, delays: int, dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], bool]:
+    """Given states as the columns (n_features, n_states * delays), and whether it is one state.
+
+    A state is (n_features,), or with delays its last snapshots (n_features, delays), oldest first;
+    a further axis counts states.
+    """
+    states = as_numpy(x, "x")
+    if states.dtype != dtype:
+        raise TypeError(f"x has dtype {states.dtype}; the fit has {dtype}")
+    one = (n_features,) if delays == 1 else (n_features, delays)
+    if states.shape[: len(one)] != one or states.ndim > len(one) + 1:
+        raise ValueError(f"x has shape {states.shape}; expected {one} or {(*one, 'n_states')}")
+    single = states.ndim == len(one)
+    many = states[..., None] if single else states
+    return (many if delays == 1 else many.swapaxes(1, 2).reshape(n_features, -1)), single
+
+
 class Caller:
     """The kind of array that the caller uses, and for xarray the labels of its features."""
 

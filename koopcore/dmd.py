@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from koopcore._arrays import as_numpy
+from koopcore._arrays import state_columns
 from koopcore._base import FitOptions, Rank, checked_dt, one_of
 from koopcore._estimator import Estimator
 from koopcore._problem import Fitted, Problem, fit
@@ -342,19 +342,12 @@ class DMD(Estimator):
             The advanced states, in the caller's kind of array.
         """
         fit, data, delays = self._fitted(), self._data(), self._options.delays
-        states = as_numpy(x, "x")
-        if states.dtype != data.dtype:
-            raise TypeError(f"x has dtype {states.dtype}; the fit has {data.dtype}")
-        one = (data.n_features,) if delays == 1 else (data.n_features, delays)
-        if states.shape[: len(one)] != one or states.ndim > len(one) + 1:
-            raise ValueError(f"x has shape {states.shape}; expected {one} or {(*one, 'n_states')}")
-        many = states if states.ndim > len(one) else states[..., None]
-        columns = many if delays == 1 else many.swapaxes(1, 2).reshape(data.n_features, -1)
+        columns, single = state_columns(x, data.n_features, delays, data.dtype)
         cross = data.cross(columns)
         if not np.isfinite(cross).all():
             raise ValueError("x has a value that is not finite")
         advanced = self._combine(fit.predict(cross, n_steps))
-        return self._shaped(advanced if states.ndim > len(one) else advanced[:, 0])
+        return self._shaped(advanced[:, 0] if single else advanced)
 
     def forecast(self, horizon: ArrayLike) -> Any:
         """Forecast from the last snapshot (of Y, if given; of the last trajectory of a list).

@@ -33,7 +33,12 @@ FORMAT = "koopcore model"
 VERSION = 1  # of the file format
 DOCUMENT = "koopcore.json"
 # Only these are ever imported or built by `load`, each when a file names it.
-CLASSES = {"DMD": "koopcore.dmd", "WindowDMD": "koopcore.streaming"}
+CLASSES = {
+    "DMD": "koopcore.dmd",
+    "WindowDMD": "koopcore.streaming",
+    "StreamingDMD": "koopcore.streaming_dmd",
+    "StreamingSVD": "koopcore.streaming_svd",
+}
 DTYPES = ("<f4", "<f8", "<c8", "<c16", "<i4", "<i8", "|u1", "|b1")
 CHUNK = 1 << 22  # elements copied at a time where an array is not contiguous
 # What the standard library and NumPy raise on bytes that `save` did not write.

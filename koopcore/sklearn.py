@@ -225,7 +225,7 @@ class WindowDMD(ReducedModel):
         if not hasattr(self, "_stream"):
             stream = self._new_stream()
             return self._append(stream, validate_data(self, X, dtype=FLOATS), seen=0)
-        rows = validate_data(self, X, reset=False, dtype=self._stream._dtype)
+        rows = validate_data(self, X, reset=False, dtype=self._stream._shape.dtype)
         return self._append(self._stream, rows, seen=self.n_samples_seen_)
 
     def _new_stream(self) -> koopcore.WindowDMD:

@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koopcore import _core
-from koopcore._arrays import require_float
 from koopcore._base import FitOptions, Rank, checked_dt, positive_int
 from koopcore._estimator import Estimator
 from koopcore._problem import Fitted, Problem, fit
-
-Segments = list[NDArray[Any]]
+from koopcore._segments import Segments, StateShape, as_segments
 
 
 class WindowDMD(Estimator):
@@ -80,10 +78,8 @@ class WindowDMD(Estimator):
                 f"rank={rank!r} needs a window of at least {self._options.max_rank + least - 1} "
                 f"snapshots, got window={window!r}"
             )
-        self._shapes: list[tuple[int, ...]] = []
-        self._single = True
+        self._shape: StateShape | None = None
         self._buffer: _core.SnapshotWindow32 | _core.SnapshotWindow64 | None = None
-        self._dtype: np.dtype[Any] = np.dtype(np.float64)
         self._fit: tuple[Problem, Fitted] | None = None
 
     @property
@@ -109,7 +105,7 @@ class WindowDMD(Estimator):
         TypeError, ValueError
             On a wrong dtype or shape, or a value that is not finite; the window is then unchanged.
         """
-        segments = self._segments(x)
+        segments = as_segments(x)
         if self._buffer is None:
             self._allocate(segments, single=hasattr(x, "__array__"))
         assert self._buffer is not None
@@ -136,12 +132,13 @@ class WindowDMD(Estimator):
         """
         coefficients = self.coefficients(horizon)
         assert self._buffer is not None
+        assert self._shape is not None
         if out is None:
-            segments = [np.empty(shape, self._dtype) for shape in self._shapes]
+            segments = self._shape.empty()
         else:
             segments = [out] if isinstance(out, np.ndarray) else list(out)
         self._buffer.combine(coefficients, segments)
-        return segments[0] if self._single else segments
+        return segments[0] if self._shape.single else segments
 
     def coefficients(self, horizon: float) -> NDArray[np.float64]:
         """Coefficients on the snapshots, oldest first, whose combination is the forecast.
@@ -170,10 +167,9 @@ class WindowDMD(Estimator):
 
     def _state(self) -> tuple[Problem, Fitted]:
         if self._fit is None:
-            if self._buffer is None:
+            if self._buffer is None or self._shape is None:
                 raise ValueError("this WindowDMD has no snapshots yet; call update(x) first")
-            n_features = sum(int(np.prod(shape)) for shape in self._shapes)
-            problem = Problem(self.gram, n_features=n_features, dt=self.dt)
+            problem = Problem(self.gram, n_features=self._shape.n_features, dt=self.dt)
             self._fit = problem, fit(problem, self._options)
         return self._fit
 
@@ -182,79 +178,51 @@ class WindowDMD(Estimator):
 
         A snapshot comes back to within rounding: it is held as a difference from a reference.
         """
-        metadata = {"parameters": self._parameters, "shapes": self._shapes, "single": self._single}
-        if self._buffer is None:
+        metadata: dict[str, Any] = {"parameters": self._parameters}
+        if self._shape is None:
             return metadata, {}
+        metadata |= {"shapes": self._shape.shapes, "single": self._shape.single}
         return metadata, {"snapshots": self._combine(np.eye(self.n_snapshots))}
 
     @classmethod
     def _from_state(cls, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> WindowDMD:
         model = cls(**metadata["parameters"])
-        model._shapes = [tuple(shape) for shape in metadata["shapes"]]
-        model._single = metadata["single"]
         if "snapshots" in arrays:
-            for state in np.ascontiguousarray(arrays["snapshots"].T):
-                model.update(model._shaped(state))
+            states = arrays["snapshots"]
+            shape = StateShape.of_metadata(metadata["shapes"], metadata["single"], states.dtype.str)
+            for state in np.ascontiguousarray(states.T):
+                model.update(shape.give(state))
         return model
 
     def _combine(self, coefficients: NDArray[Any]) -> NDArray[Any]:
         """Combine the snapshots, all segments below each other: (n_features, q)."""
         assert self._buffer is not None
+        assert self._shape is not None
         states = []
         for column in coefficients.T:
-            segments = [np.empty(shape, self._dtype) for shape in self._shapes]
+            segments = self._shape.empty()
             self._buffer.combine(np.ascontiguousarray(column), segments)
             states.append(np.concatenate([segment.ravel() for segment in segments]))
         if not states:
-            return np.empty((sum(int(np.prod(shape)) for shape in self._shapes), 0), self._dtype)
+            return np.empty((self._shape.n_features, 0), self._shape.dtype)
         return np.stack(states, axis=1)
 
     def _row_norms(self, coefficients: NDArray[Any]) -> NDArray[np.float64]:
-        squares = np.zeros(sum(int(np.prod(shape)) for shape in self._shapes))
+        assert self._shape is not None
+        squares = np.zeros(self._shape.n_features)
         for column in coefficients.T:
             squares += self._combine(column[:, None])[:, 0].astype(np.float64) ** 2
         norms: NDArray[np.float64] = np.sqrt(squares)
         return norms
 
     def _shaped(self, states: NDArray[Any]) -> NDArray[Any] | Segments:
-        """Cut states (n_features, ...) into segments shaped like a snapshot's."""
-        cuts = np.cumsum([int(np.prod(shape)) for shape in self._shapes])[:-1]
-        segments = [
-            part.reshape(*shape, *states.shape[1:])
-            for part, shape in zip(np.split(states, cuts), self._shapes, strict=True)
-        ]
-        return segments[0] if self._single else segments
-
-    def _segments(self, x: NDArray[Any] | Sequence[NDArray[Any]]) -> Segments:
-        if hasattr(x, "__array__"):
-            state = np.asarray(x)
-            if state.ndim != 1:
-                raise ValueError(
-                    f"x has shape {state.shape}; one snapshot is 1-D, or a list of arrays of any "
-                    "shape"
-                )
-            return [np.ascontiguousarray(state)]
-        for i, segment in enumerate(x):
-            if not hasattr(segment, "__array__"):
-                raise TypeError(
-                    f"x[{i}] is a {type(segment).__name__}; a snapshot is one 1-D array, or a "
-                    "list of arrays"
-                )
-        return [np.ascontiguousarray(segment) for segment in x]
+        assert self._shape is not None
+        return self._shape.give(states)
 
     def _allocate(self, segments: Segments, *, single: bool) -> None:
-        if not segments:
-            raise ValueError("x is an empty list; a state needs at least one array")
-        for i, segment in enumerate(segments):
-            name = "x" if single else f"x[{i}]"
-            require_float(segment, name)
-            if segment.size == 0:
-                raise ValueError(f"{name} has shape {segment.shape}: it is empty")
-        kind = _core.SnapshotWindow32 if segments[0].dtype == np.float32 else _core.SnapshotWindow64
-        buffer = kind([segment.size for segment in segments], self.window)
-        buffer.push(segments)  # refuses mixed dtypes and non-finite values before anything is kept
+        shape = StateShape(segments, single=single)
+        kind = _core.SnapshotWindow32 if shape.dtype == np.float32 else _core.SnapshotWindow64
+        buffer = kind(shape.sizes, self.window)
+        buffer.push(segments)  # refuses non-finite values before anything is kept
         buffer.clear()
-        self._shapes = [segment.shape for segment in segments]
-        self._single = single
-        self._dtype = segments[0].dtype
-        self._buffer = buffer
+        self._shape, self._buffer = shape, buffer

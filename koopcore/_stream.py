@@ -1,0 +1,366 @@
+"""What streams share: snapshots in, merging, row blocks, and their contents for files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koopcore._arrays import as_numpy, require_float
+from koopcore._base import positive_int
+from koopcore._segments import Segments, StateShape, as_segments
+
+Reduce = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def stream_options(
+    rank: int,
+    oversampling: int,
+    block: int,
+    forgetting: float,
+    tol: float | None,
+    random_state: int,
+    first_row: int | None,
+    reduce: Reduce | None,
+) -> dict[str, Any]:
+    """Check what streams have in common; every message names the argument."""
+    if not 0.0 < forgetting <= 1.0:
+        raise ValueError(
+            f"forgetting={forgetting!r} is the share kept per snapshot: 0 < forgetting <= 1"
+        )
+    if tol is not None and not 0.0 <= tol < 1.0:
+        raise ValueError(f"tol={tol!r} is a share of a snapshot: 0 <= tol < 1, or None")
+    if oversampling != 0:
+        oversampling = positive_int("oversampling", oversampling)
+    if reduce is not None and first_row is None:
+        raise ValueError(
+            "reduce= adds up row blocks of one state: say with first_row= where this one begins"
+        )
+    if first_row is not None and (first_row < 0 or first_row % 64):
+        raise ValueError(
+            f"first_row={first_row!r} must be a multiple of 64, and at least 0: cut the rows there"
+        )
+    return {
+        "rank": positive_int("rank", rank),
+        "oversampling": oversampling,
+        "block": positive_int("block", block),
+        "forgetting": float(forgetting),
+        "tolerance": -1.0 if tol is None else float(tol),
+        "seed": int(random_state),
+        "first_row": first_row or 0,
+        "sharded": first_row is not None,
+    }
+
+
+class Stream:
+    """A compiled stream and the form of the caller's states.
+
+    A class derived from it says which compiled kinds it uses (`_kinds`) and with which options
+    (`_core_options`), and has its own ``_push_block``.
+    """
+
+    _kinds: tuple[Any, Any]
+    _parameters: dict[str, Any]
+    _core_options: dict[str, Any]
+    _reduce: Reduce | None = None
+
+    def _start(self) -> None:
+        self._shape: StateShape | None = None
+        self._stream: Any = None
+        self._answers: dict[Any, Any] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def n_snapshots(self) -> int:
+        """Snapshots seen."""
+        return 0 if self._stream is None else int(self._stream.seen)
+
+    def _update(self, x: Any, *extra: Any) -> None:
+        segments = as_segments(x)
+        with self._lock:
+            fresh = self._stream is None
+            if fresh:
+                self._allocate(StateShape(segments, single=hasattr(x, "__array__")))
+            try:
+                self._stream.push(segments, *extra)
+            except Exception:
+                if fresh:
+                    self._start()
+                raise
+            self._answers = {}
+            self._share_when_full()
+
+    def _matrix(self, X: Any, name: str = "X") -> NDArray[Any]:
+        array = as_numpy(X, name)
+        require_float(array, name)
+        if array.ndim != 2:
+            raise ValueError(
+                f"{name} has shape {array.shape}; expected 2 dimensions (n_features, n_snapshots)"
+            )
+        return array
+
+    def _extend(
+        self, array: NDArray[Any], push: Callable[[int, int], None], per_column: int = 1
+    ) -> None:
+        """Push columns, through as many sums over row blocks as they take."""
+        with self._lock:
+            fresh = self._stream is None
+            if fresh:
+                if array.shape[0] == 0:
+                    raise ValueError(f"X has shape {array.shape}: it is empty")
+                self._allocate(
+                    StateShape(
+                        [array[:, 0] if array.shape[1] else np.empty(len(array), array.dtype)],
+                        single=True,
+                    )
+                )
+            try:
+                if not self._core_options["sharded"]:
+                    push(0, array.shape[1])
+                else:
+                    self._extend_shared(array.shape[1], push, per_column)
+            except Exception:
+                if fresh and self.n_snapshots == 0:
+                    self._start()
+                raise
+            self._answers = {}
+
+    def _extend_shared(self, count: int, push: Callable[[int, int], None], per_column: int) -> None:
+        if self._reduce is None:
+            push(0, count)
+            return
+        first = 0
+        while first < count:
+            step = min(count - first, max(1, self._stream.room // per_column))
+            push(first, first + step)
+            first += step
+            self._share_when_full()
+
+    def _share_when_full(self) -> None:
+        if self._reduce is not None and self._stream.room == 0:
+            self._share()
+
+    def _share(self) -> None:
+        assert self._reduce is not None
+        self._stream.provide(self._reduce(self._stream.partial()))
+
+    def _ask(self, key: Any, question: Callable[[], Any]) -> Any:
+        """Answer once, until the stream goes on."""
+        with self._lock:
+            if self._stream is None:
+                raise ValueError(
+                    f"this {type(self).__name__} has no snapshots yet; call update(x) first"
+                )
+            if key not in self._answers:
+                if self._reduce is not None:
+                    self._share()
+                self._answers[key] = question()
+            return self._answers[key]
+
+    def _combine(
+        self, coefficients: NDArray[np.float64], version: int, extra: float = 0.0
+    ) -> NDArray[Any]:
+        """Columns of the stream times coefficients (columns, k): (n_features, k)."""
+        assert self._shape is not None
+        k = coefficients.shape[1]
+        parts = [np.empty((k, size), self._shape.dtype) for size in self._shape.sizes]
+        self._stream.combine(coefficients, version, extra, parts)
+        states: NDArray[Any] = (parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)).T
+        return states
+
+    def _combine_complex(self, coefficients: NDArray[Any], version: int) -> NDArray[Any]:
+        parts = np.hstack([coefficients.real, coefficients.imag])
+        both = self._combine(np.ascontiguousarray(parts), version)
+        k = coefficients.shape[1]
+        assert self._shape is not None
+        kind = np.complex64 if self._shape.dtype == np.float32 else np.complex128
+        out = np.empty((len(both), k), kind, order="F")
+        out.real, out.imag = both[:, :k], both[:, k:]
+        return out
+
+    def _allocate(self, shape: StateShape) -> None:
+        kind = self._kinds[0] if shape.dtype == np.float32 else self._kinds[1]
+        self._stream = kind(shape.sizes, **self._core_options)
+        self._shape = shape
+
+    def merge(self, other: Self) -> Self:
+        """Add what another stream of the same kind has seen, as if it had been seen here.
+
+        Exact where the data have no more directions than are kept; otherwise to within what
+        truncation drops. With forgetting, the newest snapshots of both count alike. The other
+        stream stays as it is.
+
+        Parameters
+        ----------
+        other : of the same class, with the same options
+
+        Returns
+        -------
+        Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the classes, options, shapes or dtypes differ; both are then as they were.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"other is a {type(other).__name__}; expected a {type(self).__name__}")
+        for name, value in self._core_options.items():
+            if other._core_options[name] != value:
+                raise ValueError(
+                    f"other was made with {name}={other._core_options[name]!r}, this one with "
+                    f"{value!r}; only streams made alike can be merged"
+                )
+        if other._stream is None:
+            return self
+        assert other._shape is not None
+        with self._lock:
+            if self._shape is not None and (
+                self._shape.dtype != other._shape.dtype or self._shape.shapes != other._shape.shapes
+            ):
+                raise ValueError(
+                    f"other has states of {other._shape.shapes} {other._shape.dtype}, this one of "
+                    f"{self._shape.shapes} {self._shape.dtype}"
+                )
+            if self._stream is None:
+                self._allocate(other._shape)
+            self._stream.merge(other._stream)
+            self._answers = {}
+        return self
+
+    def clear(self) -> None:
+        """Forget everything; the next snapshot may have another shape."""
+        with self._lock:
+            self._start()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the stream holds, as arrays, numbers and strings.
+
+        Its size does not depend on how many snapshots were seen. Loaded into a stream made alike,
+        it goes on with the same bits.
+        """
+        with self._lock:
+            if self._stream is None or self._shape is None:
+                return {}
+            columns, numbers = self._stream.state()
+            return {
+                "columns": columns,
+                "numbers": numbers,
+                "shapes": [list(shape) for shape in self._shape.shapes],
+                "single": self._shape.single,
+            }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the place of the stream that gave `state`.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit the options of this one, which then stays as it was.
+        """
+        if not state:
+            return self.clear()
+        missing = {"columns", "numbers", "shapes", "single"} - state.keys()
+        if missing:
+            raise ValueError(f"state lacks {', '.join(sorted(missing))}: not from state_dict()")
+        columns = np.asfortranarray(state["columns"])
+        shape = StateShape.of_metadata(state["shapes"], bool(state["single"]), columns.dtype.str)
+        fresh = type(self)(**self._parameters)
+        fresh._allocate(shape)
+        fresh._stream.restore(columns, [float(number) for number in state["numbers"]])
+        with self._lock:
+            self._shape, self._stream, self._answers = shape, fresh._stream, {}
+        return None
+
+    def _to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Describe the stream by its parameters and arrays, for `koopcore.io`."""
+        if self._reduce is not None:
+            raise ValueError("a stream with reduce= holds one row block: save its state_dict()")
+        state = self.state_dict()
+        arrays = {str(key): state.pop(key) for key in ("columns", "numbers") if key in state}
+        return {"parameters": self._parameters, **state}, arrays
+
+    @classmethod
+    def _from_state(cls, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        model = cls(**metadata["parameters"])
+        if arrays:
+            model.load_state_dict({**metadata, **arrays})
+        return model
+
+
+class RowBlocks:
+    """Row blocks of one state, each a stream of its own, that go on together.
+
+    For states that no single array holds: every block of rows is an object of its own (made with
+    ``first_row=``), and all that passes between them are sums of small matrices. In several
+    processes give each stream a ``reduce=`` instead, such as an all-reduce.
+
+    Parameters
+    ----------
+    streams : sequence of StreamingDMD or StreamingSVD
+        Made alike but for `first_row`, none of them with `reduce`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from koopcore import RowBlocks, StreamingDMD
+    >>> X = np.outer(np.arange(1.0, 201.0), 0.9 ** np.arange(30))
+    >>> rows = RowBlocks([StreamingDMD(1, first_row=0), StreamingDMD(1, first_row=128)])
+    >>> upper, lower = rows.partial_fit([X[:128], X[128:]]).streams
+    >>> print(upper.eigenvalues.real.round(6), len(lower.modes))
+    [0.9] 72
+    """
+
+    def __init__(self, streams: Sequence[Any]) -> None:
+        self.streams = list(streams)
+        if not self.streams:
+            raise ValueError("streams is empty; give one for each block of rows")
+        for i, stream in enumerate(self.streams):
+            if not stream._core_options["sharded"] or stream._reduce is not None:
+                raise ValueError(f"streams[{i}] must be made with first_row= and without reduce=")
+
+    def partial_fit(self, blocks: Sequence[Any]) -> RowBlocks:
+        """Append snapshots: for each stream its rows of them, shape (rows, n_snapshots).
+
+        Raises
+        ------
+        ValueError, TypeError
+            As the streams raise them; blocks of unequal width.
+        """
+        arrays = [
+            s._matrix(b, f"blocks[{i}]")
+            for i, (s, b) in enumerate(zip(self.streams, blocks, strict=True))
+        ]
+        widths = {array.shape[1] for array in arrays}
+        if len(widths) != 1:
+            raise ValueError(f"blocks have {sorted(widths)} snapshots; they must be equally many")
+        for i, array in enumerate(arrays):
+            if not np.isfinite(array).all():
+                raise ValueError(f"blocks[{i}] has a value that is not finite")
+        (count,) = widths
+        first = 0
+        while first < count:
+            held = self.streams[0]._stream
+            room = self.streams[0]._core_options["block"] if held is None else held.room
+            stop = min(count, first + room)
+            for stream, array in zip(self.streams, arrays, strict=True):
+                stream.partial_fit(array[:, first:stop])
+            self._sum()
+            first = stop
+        return self
+
+    def _sum(self) -> None:
+        total = sum(stream._stream.partial() for stream in self.streams)
+        for stream in self.streams:
+            stream._stream.provide(total)
+        # A block that was full has been absorbed: what follows needs the new basis' own sum.
+        if self.streams[0]._stream.room == self.streams[0]._core_options["block"]:
+            total = sum(stream._stream.partial() for stream in self.streams)
+            for stream in self.streams:
+                stream._stream.provide(total)
+
+
+__all__ = ["Reduce", "RowBlocks", "Segments", "Stream", "stream_options"]
