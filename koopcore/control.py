@@ -86,6 +86,7 @@ class DMDc(Spectrum):
         tol: float | None = None,
         dt: float = 1.0,
     ) -> None:
+        self._parameters = {k: v for k, v in locals().items() if k != "self"}
         if svd_rank is not None:
             if rank is not None:
                 raise ValueError(f"rank={rank!r} and svd_rank={svd_rank!r} mean the same: give one")
@@ -161,6 +162,16 @@ class DMDc(Spectrum):
         if self._fit is None:
             raise ValueError("this DMDc is not fitted yet; call fit(X, U) first")
         return self._fit
+
+    def _to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Describe the fit by its parameters and data, for `koopcore.io`."""
+        self._operator()
+        known = {} if self._b is None else {"B": self._b}
+        return {"parameters": self._parameters}, {"X": self._x, "U": self._u, **known}
+
+    @classmethod
+    def _from_state(cls, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> DMDc:
+        return cls(**metadata["parameters"]).fit(arrays["X"], arrays["U"], arrays.get("B"))
 
     def _combine(self, coefficients: NDArray[Any], columns: str | None = None) -> Any:
         """Combine the fitted snapshots, and a known B where it has a coefficient."""

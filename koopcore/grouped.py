@@ -57,6 +57,7 @@ class GroupedDMD:
         dt: float = 1.0,
         n_threads: int | None = None,
     ) -> None:
+        self._parameters = {k: v for k, v in locals().items() if k != "self"}
         self.rank = rank
         self.dt = checked_dt(dt)
         self.n_threads = _checked_threads(n_threads)
@@ -126,6 +127,15 @@ class GroupedDMD:
         self._caller = Caller(X)
         self._segments = ranges
         return self
+
+    def _to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Describe the fit by its parameters and data, for `koopcore.io`."""
+        self._fitted()
+        return {"parameters": self._parameters}, {"X": self._x, "segments": self._segments}
+
+    @classmethod
+    def _from_state(cls, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> GroupedDMD:
+        return cls(**metadata["parameters"]).fit(arrays["X"], arrays["segments"])
 
     def _fitted(self) -> _core.GroupedDmd:
         if self._fit is None:

@@ -35,6 +35,8 @@ DOCUMENT = "koopcore.json"
 # Only these are ever imported or built by `load`, each when a file names it.
 CLASSES = {
     "DMD": "koopcore.dmd",
+    "DMDc": "koopcore.control",
+    "GroupedDMD": "koopcore.grouped",
     "WindowDMD": "koopcore.streaming",
     "StreamingDMD": "koopcore.streaming_dmd",
     "StreamingSVD": "koopcore.streaming_svd",
@@ -69,7 +71,7 @@ def save(path: str | os.PathLike[str], model: Any) -> None:
     ----------
     path : str or path-like
         Ends in `.npz`, or in `.safetensors` (needs the package of that name).
-    model : DMD or WindowDMD
+    model : DMD, DMDc, GroupedDMD or WindowDMD
         The estimator.
 
     Raises
@@ -130,8 +132,8 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    DMD or WindowDMD
-        The estimator, with the results it had.
+    DMD, DMDc, GroupedDMD or WindowDMD
+        The estimator, with the results it had, as NumPy arrays.
 
     Raises
     ------

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support import DTYPES, planted
 
-from koopcore import DMD, WindowDMD, io
+from koopcore import DMD, DMDc, GroupedDMD, WindowDMD, io
 
 needs_safetensors = pytest.mark.skipif(
     importlib.util.find_spec("safetensors") is None, reason="safetensors is not installed"
@@ -99,6 +99,24 @@ def test_loaded_dmd_gives_the_same_numbers(path, dtype, order):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name), err_msg=name)
         assert getattr(loaded, name).dtype == getattr(model, name).dtype
     np.testing.assert_array_equal(loaded.forecast([0.5, 3]), model.forecast([0.5, 3]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_loaded_grouped_and_driven_fits_give_the_same_numbers(path, dtype):
+    X, u = planted(RATES, dtype=dtype), np.random.default_rng(0).standard_normal((2, 15))
+    grouped = GroupedDMD(np.int64(2), delays=2).fit(X, segments=[(20, 30), (0, 7)])
+    io.save(path, grouped)
+    loaded = io.load(path)
+    np.testing.assert_array_equal(loaded.segments, grouped.segments)
+    np.testing.assert_array_equal(loaded.forecast([0.5, 3]), grouped.forecast([0.5, 3]))
+    for known in (None, np.ones((len(X), 2), dtype)):
+        driven = DMDc(svd_rank=3, dt=0.1).fit(X, u, known)
+        io.save(path, driven)
+        loaded = io.load(path)
+        for name in ("eigenvalues", "omega", "modes", "B", "A_reduced"):
+            np.testing.assert_array_equal(getattr(loaded, name), getattr(driven, name))
+        np.testing.assert_array_equal(loaded.forecast(u), driven.forecast(u))
+        assert loaded.B.dtype == dtype
 
 
 def test_same_model_makes_the_same_file(path):
