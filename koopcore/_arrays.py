@@ -66,16 +66,22 @@ def state_columns(
 
 
 class Caller:
-    """The kind of array that the caller uses, and for xarray the labels of its features."""
+    """The kind of array that the caller uses, and for xarray the labels of its features.
 
-    def __init__(self, data: Any) -> None:
+    Parameters
+    ----------
+    data : array
+        Its first `features` dimensions are features, the next one, if any, is time.
+    """
+
+    def __init__(self, data: Any, features: int = 1) -> None:
         self._data_array: Any = None
         self._to_caller: Any = None
         module = type(data).__module__.split(".")[0]
         if module == "xarray" and hasattr(data, "dims"):
             self._data_array = type(data)
-            self._dims = tuple(data.dims)
-            self._feature = {d: data.coords[d] for d in self._dims[:1] if d in data.coords}
+            self._dims = (*data.dims, "snapshot")[: features + 1]
+            self._feature = {d: data.coords[d] for d in self._dims[:features] if d in data.coords}
         elif module == "torch":
             self._to_caller = sys.modules["torch"].from_numpy
         elif not isinstance(data, np.ndarray) and hasattr(data, "__array_namespace__"):
@@ -86,11 +92,11 @@ class Caller:
 
         Parameters
         ----------
-        result : ndarray of shape (n_features,) or (n_features, k)
+        result : ndarray of shape (n_features,) or (n_features, k); n_features may be several
         columns : str, optional
             What the columns are, as the name of their dimension in xarray; default: the caller's.
         """
         if self._data_array is not None:
-            dims = (self._dims[0], columns or self._dims[1])[: result.ndim]
+            dims = (*self._dims[:-1], columns or self._dims[-1])[: result.ndim]
             return self._data_array(result, dims=dims, coords=self._feature)
         return result if self._to_caller is None else self._to_caller(result)

@@ -83,7 +83,7 @@ class Stream:
         with self._lock:
             fresh = self._stream is None
             if fresh:
-                self._allocate(StateShape(segments, single=hasattr(x, "__array__")))
+                self._allocate(StateShape.of(x, segments))
             try:
                 self._stream.push(segments, *extra)
             except Exception:
@@ -103,7 +103,7 @@ class Stream:
         return array
 
     def _extend(
-        self, array: NDArray[Any], push: Callable[[int, int], None], per_column: int = 1
+        self, X: Any, array: NDArray[Any], push: Callable[[int, int], None], per_column: int = 1
     ) -> None:
         """Push columns, through as many sums over row blocks as they take."""
         with self._lock:
@@ -111,12 +111,7 @@ class Stream:
             if fresh:
                 if array.shape[0] == 0:
                     raise ValueError(f"X has shape {array.shape}: it is empty")
-                self._allocate(
-                    StateShape(
-                        [array[:, 0] if array.shape[1] else np.empty(len(array), array.dtype)],
-                        single=True,
-                    )
-                )
+                self._allocate(StateShape.of_columns(X, array))
             try:
                 if not self._core_options["sharded"]:
                     push(0, array.shape[1])

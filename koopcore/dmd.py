@@ -128,7 +128,6 @@ class DMD(Estimator):
         self._snapshots: Snapshots | None = None
         self._problem: Problem | None = None
         self._fit: Fitted | None = None
-        self._sparse: NDArray[np.complex128] | None = None
 
     def fit(self, X: Any, Y: Any = None, *, times: ArrayLike | None = None) -> DMD:
         """Fit the operator.
@@ -227,8 +226,8 @@ class DMD(Estimator):
     def _row_norms(self, coefficients: NDArray[Any]) -> NDArray[np.float64]:
         return self._data().row_norms(coefficients)
 
-    def _shaped(self, states: NDArray[Any]) -> Any:
-        return self._data().caller.give(states)
+    def _shaped(self, states: NDArray[Any], columns: str | None = None) -> Any:
+        return self._data().caller.give(states, columns)
 
     @property
     def solver_(self) -> str:
@@ -240,90 +239,6 @@ class DMD(Estimator):
         """The snapshots as given: one array, or a list of trajectories (with Y: [X, Y])."""
         parts = [self._data().caller.give(part) for part in self._data().parts]
         return parts[0] if len(parts) == 1 else parts
-
-    @property
-    def times(self) -> NDArray[np.float64]:
-        """Times of the snapshots, of several trajectories the first's: from 0 in steps of dt."""
-        problem, _ = self._state()
-        if problem.times is not None:
-            return problem.times
-        first, stop = problem.bounds()[0]
-        count = problem.lag if problem.pairs else stop - first
-        return self.dt * np.arange(count, dtype=np.float64)
-
-    @property
-    def modes(self) -> Any:
-        """Modes in columns, shape (n_features, r), complex; formed anew at each access.
-
-        With delays their oldest block, so that ``modes @ dynamics`` follows the snapshots.
-        """
-        return self._data().caller.give(
-            self._combine(self._fitted().mode_coefficients()), columns="mode"
-        )
-
-    def _states_of(self, problem: Problem, trajectory: int) -> tuple[int, int]:
-        """First state and number of states that amplitudes are fitted to."""
-        if problem.pairs:
-            return 0, problem.lag if self.opt or self.sparsity is not None else 1
-        first, stop = problem.bounds()[trajectory]
-        count = stop - first - self._options.least_snapshots + 2
-        return first, count if self.opt or self.sparsity is not None else 1
-
-    @property
-    def amplitudes(self) -> NDArray[np.complex128]:
-        """Amplitudes of the modes: least squares on the first snapshot, or on all.
-
-        Shape (r,); (r, n_trajectories) if several trajectories were given.
-        """
-        problem, fitted = self._state()
-        if fitted.optimized is not None:
-            return fitted.optimized.amplitudes
-        if self._sparse is not None:
-            return self._sparse
-        found = [
-            fitted.core.amplitudes(*self._states_of(problem, i))
-            for i in range(len(problem.bounds()))
-        ]
-        return found[0] if len(found) == 1 else np.column_stack(found)
-
-    @property
-    def dynamics(self) -> Any:
-        """Amplitude times eigenvalue power over the fitted times, shape (r, n_snapshots).
-
-        A list of such if several trajectories were given.
-        """
-        problem, fitted = self._state()
-        if problem.times is not None and fitted.optimized is not None:
-            elapsed = problem.times - problem.times[0]
-            return self.amplitudes[:, None] * np.exp(self.omega[:, None] * elapsed)
-        amplitudes = self.amplitudes.reshape(len(self.eigenvalues), len(problem.bounds()))
-        shorter = 1 if self._options.affine == "differences" else 0
-        series = []
-        for i, (first, stop) in enumerate(problem.bounds()):
-            length = problem.lag if problem.pairs else stop - first - shorter
-            powers = np.vander(self.eigenvalues, length, increasing=True)
-            series.append(amplitudes[:, i, None] * powers)
-        return series[0] if len(series) == 1 else series
-
-    def reconstruct(self) -> Any:
-        """Return the fitted snapshots as modes times dynamics, real for real data.
-
-        Shape, dtype and kind of X; a list if several trajectories were given.
-        """
-        problem, fitted = self._state()
-        modes, dynamics = fitted.core.mode_coefficients(), self.dynamics
-        states = []
-        several = dynamics if isinstance(dynamics, list) else [dynamics]
-        for (first, _), series in zip(problem.bounds(), several, strict=True):
-            coefficients = modes @ series
-            if not self._data().is_complex:
-                coefficients = coefficients.real
-            if self._options.affine == "differences":  # summed up from the first snapshot
-                start = np.zeros((len(coefficients), 1))
-                coefficients = np.cumsum(np.hstack([start, coefficients]), axis=1)
-                coefficients[first] += 1.0
-            states.append(self._shaped(self._combine(coefficients)))
-        return states[0] if len(states) == 1 else states
 
     def predict(self, x: Any, n_steps: float = 1) -> Any:
         """Advance given states by the fitted operator.

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from koopcore import _core
 from koopcore._base import FitOptions, Rank, checked_dt, positive_int
 from koopcore._estimator import Estimator
 from koopcore._problem import Fitted, Problem, fit
 from koopcore._segments import Segments, StateShape, as_segments
+from koopcore._trust import horizons_of
 
 
 class WindowDMD(Estimator):
@@ -92,8 +93,9 @@ class WindowDMD(Estimator):
 
         Parameters
         ----------
-        x : ndarray of shape (n_features,), or sequence of ndarrays
-            The state, float32 or float64: the same shapes and dtype at every call.
+        x : array of shape (n_features,), or sequence of arrays
+            The state, float32 or float64, of NumPy, torch, xarray or another CPU array with DLPack:
+            the same shapes and dtype at every call. Results are of the first one's kind.
 
         Returns
         -------
@@ -107,30 +109,36 @@ class WindowDMD(Estimator):
         """
         segments = as_segments(x)
         if self._buffer is None:
-            self._allocate(segments, single=hasattr(x, "__array__"))
+            self._allocate(StateShape.of(x, segments), segments)
         assert self._buffer is not None
         self._buffer.push(segments)
         self._fit = None
         return self
 
     def forecast(
-        self, horizon: float, out: NDArray[Any] | Sequence[NDArray[Any]] | None = None
-    ) -> NDArray[Any] | Segments:
+        self, horizon: ArrayLike, out: NDArray[Any] | Sequence[NDArray[Any]] | None = None
+    ) -> Any:
         """Forecast the state.
 
         Parameters
         ----------
-        horizon : float
-            Snapshots beyond the last one, at least 0; fractions interpolate.
+        horizon : float or array of shape (k,)
+            Snapshots beyond the last one; fractions interpolate, negative ones go back.
         out : like a snapshot, optional
-            C-contiguous arrays to write the forecast to.
+            C-contiguous arrays to write the forecast of one horizon to.
 
         Returns
         -------
-        ndarray or list of ndarrays
-            The forecast (`out`, if given) in the form of the snapshots.
+        array or list of arrays
+            The forecast (`out`, if given) in the form and the kind of array of the snapshots; of k
+            horizons with one more dimension of that size.
         """
-        coefficients = self.coefficients(horizon)
+        if np.ndim(horizon) > 0:
+            if out is not None:
+                raise ValueError(f"out takes one forecast, got horizon={horizon!r}")
+            columns = [self.coefficients(h) for h in horizons_of(horizon)]
+            return self._shaped(self._combine(np.array(columns).reshape(len(columns), -1).T))
+        coefficients = self.coefficients(float(horizon))  # type: ignore[arg-type]
         assert self._buffer is not None
         assert self._shape is not None
         if out is None:
@@ -138,7 +146,7 @@ class WindowDMD(Estimator):
         else:
             segments = [out] if isinstance(out, np.ndarray) else list(out)
         self._buffer.combine(coefficients, segments)
-        return segments[0] if self._shape.single else segments
+        return out if out is not None else self._shape.handed(segments)
 
     def coefficients(self, horizon: float) -> NDArray[np.float64]:
         """Coefficients on the snapshots, oldest first, whose combination is the forecast.
@@ -198,6 +206,10 @@ class WindowDMD(Estimator):
         """Combine the snapshots, all segments below each other: (n_features, q)."""
         assert self._buffer is not None
         assert self._shape is not None
+        if np.iscomplexobj(coefficients):
+            kind = np.result_type(self._shape.dtype, np.complex64)
+            parts = self._combine(coefficients.real), self._combine(coefficients.imag)
+            return (parts[0] + 1j * parts[1]).astype(kind, copy=False)
         states = []
         for column in coefficients.T:
             segments = self._shape.empty()
@@ -215,12 +227,11 @@ class WindowDMD(Estimator):
         norms: NDArray[np.float64] = np.sqrt(squares)
         return norms
 
-    def _shaped(self, states: NDArray[Any]) -> NDArray[Any] | Segments:
+    def _shaped(self, states: NDArray[Any], columns: str | None = None) -> Any:
         assert self._shape is not None
-        return self._shape.give(states)
+        return self._shape.give(states, columns)
 
-    def _allocate(self, segments: Segments, *, single: bool) -> None:
-        shape = StateShape(segments, single=single)
+    def _allocate(self, shape: StateShape, segments: Segments) -> None:
         kind = _core.SnapshotWindow32 if shape.dtype == np.float32 else _core.SnapshotWindow64
         buffer = kind(shape.sizes, self.window)
         buffer.push(segments)  # refuses non-finite values before anything is kept

@@ -169,7 +169,7 @@ class StreamingDMD(Stream, Spectrum):
         x = self._matrix(X)
         u = self._inputs(U, x.shape[1]) if self.n_inputs else NONE
         if Y is None:
-            self._extend(x, lambda a, b: self._stream.push_block(x[:, a:b], u[:, a:b]))
+            self._extend(X, x, lambda a, b: self._stream.push_block(x[:, a:b], u[:, a:b]))
             return self
         y = self._matrix(Y, "Y")
         if y.shape != x.shape or y.dtype != x.dtype:
@@ -177,7 +177,10 @@ class StreamingDMD(Stream, Spectrum):
                 f"X has shape {x.shape} ({x.dtype}) and Y {y.shape} ({y.dtype}); must be equal"
             )
         self._extend(
-            x, lambda a, b: self._stream.push_pairs(x[:, a:b], y[:, a:b], u[:, a:b]), per_column=2
+            X,
+            x,
+            lambda a, b: self._stream.push_pairs(x[:, a:b], y[:, a:b], u[:, a:b]),
+            per_column=2,
         )
         return self
 
@@ -247,7 +250,7 @@ class StreamingDMD(Stream, Spectrum):
                 core, lift, _, _, version = self._found()
                 states = self._combine_complex(lift @ core.mode_coefficients(), version)
             assert self._shape is not None
-            return self._shape.give(states)
+            return self._shape.give(states, "mode")
 
     @property
     def amplitudes(self) -> NDArray[np.complex128]:

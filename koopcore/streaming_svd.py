@@ -116,7 +116,7 @@ class StreamingSVD(Stream):
             As for `update`.
         """
         array = self._matrix(X)
-        self._extend(array, lambda a, b: self._stream.push_block(array[:, a:b]))
+        self._extend(X, array, lambda a, b: self._stream.push_block(array[:, a:b]))
         return self
 
     def _decomposition(self) -> Any:

@@ -170,12 +170,16 @@ def test_plot_singular_values_marks_the_rank(model):
     assert ax.get_yscale() == "log"
 
 
-def test_plot_singular_values_draws_a_window():
+def test_a_window_is_drawn_like_a_batch_fit():
     window = WindowDMD(window=5, rank=1)
     for t in range(5):
         window.update(0.5**t * np.ones(3))
     assert plotting.plot_singular_values(window).lines[0].get_ydata()[0] == 1.0
     assert plotting.plot_eigenvalues(window).collections
+    assert plotting.plot_forecast(window, 3).lines
+    assert len(plotting.plot_summary(window).axes) == len(
+        plotting.plot_summary(DMD(1).fit(np.outer(np.ones(3), 0.5 ** np.arange(5)))).axes
+    )
 
 
 def test_plot_amplitudes_merges_pairs_of_real_data(model):

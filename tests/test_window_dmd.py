@@ -108,6 +108,65 @@ def test_cpu_tensors_are_taken_as_arrays():
         arrays.update(x)
         tensors.update(torch.from_numpy(x.copy()))
     np.testing.assert_array_equal(tensors.forecast(3), arrays.forecast(3))
+    assert isinstance(tensors.forecast(3), torch.Tensor)
+    assert isinstance(tensors.modes, torch.Tensor)
+    layers = WindowDMD(window=4, rank=1)
+    for x in X.T:
+        layers.update([torch.from_numpy(x[:8].reshape(2, 4)).requires_grad_(), x[8:]])
+    weights, rest = layers.forecast(3)
+    np.testing.assert_array_equal(weights, arrays.forecast(3)[:8].reshape(2, 4))
+    assert isinstance(weights, torch.Tensor)
+    assert isinstance(rest, np.ndarray)
+
+
+def test_labels_of_xarray_are_kept():
+    xarray = pytest.importorskip("xarray")
+    window = WindowDMD(window=4, rank=1)
+    for x in planted((0.9,), n=3, m=5).T:
+        window.update(xarray.DataArray(x, dims="site", coords={"site": [10, 20, 30]}))
+    assert window.forecast(2).site.values.tolist() == [10, 20, 30]
+    assert window.modes.dims == ("site", "mode")
+    assert window.reconstruct().dims == ("site", "snapshot")
+
+
+OPTIONS = [
+    {},
+    {"exact": False},
+    {"affine": True},
+    {"affine": "constant"},
+    {"delays": 2},
+    {"variant": "tls"},
+    {"variant": "optimized"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=repr)
+def test_modes_and_dynamics_are_those_of_a_batch_fit(dtype, options):
+    fixed_point = 2.0 if "affine" in options else 0.0
+    X = planted((0.97, 0.9 * np.exp(0.4j), 0.9 * np.exp(-0.4j)), dtype=dtype, m=20,
+                fixed_point=fixed_point)  # fmt: skip
+    options = {"rank": 4 if options.get("affine") == "constant" else 3, "dt": 0.1, **options}
+    whole, parts = WindowDMD(window=12, **options), WindowDMD(window=12, **options)
+    for x in X.T:
+        whole.update(x)
+        parts.update([x[:50], x[50:].reshape(10, 15)])
+    held, tolerance = X[:, 8:], 1e-8 if dtype == np.float64 else 2e-3
+    batch = DMD(solver="gram", **options).fit(held)
+    assert whole.modes.dtype == batch.modes.dtype
+    np.testing.assert_allclose(whole.reconstruct(), held, atol=tolerance)
+    np.testing.assert_allclose(abs(whole.modes), abs(batch.modes), atol=tolerance)
+    np.testing.assert_allclose(abs(whole.dynamics), abs(batch.dynamics), atol=10 * tolerance)
+    np.testing.assert_array_equal(whole.times, batch.times)
+    assert [part.shape for part in parts.modes] == [
+        (50, options["rank"]),
+        (10, 15, options["rank"]),
+    ]
+    np.testing.assert_array_equal(parts.reconstruct()[0], whole.reconstruct()[:50])
+    assert whole.forecast(-2).dtype == dtype
+    np.testing.assert_allclose(whole.forecast([-2, 0]), X[:, [17, 19]], atol=tolerance)
+    np.testing.assert_array_equal(parts.forecast([-2])[0], whole.forecast([-2])[:50])
+    with pytest.raises(ValueError, match=r"out takes one forecast, got horizon=\[1, 2\]"):
+        whole.forecast([1, 2], out=np.empty(200, dtype))
 
 
 def test_strided_vectors_are_taken():
