@@ -5,7 +5,7 @@ training loop; ``koopcore compare`` on the command line measures what that gains
 """
 
 from koopcore._core import Error, __version__, num_threads, set_num_threads
-from koopcore._stream import RowBlocks
+from koopcore._row_blocks import RowBlocks
 from koopcore.control import DMDc
 from koopcore.dmd import DMD
 from koopcore.grouped import GroupedDMD

@@ -11,9 +11,18 @@ from numpy.typing import NDArray
 
 from koopcore._arrays import as_numpy, require_float
 from koopcore._base import positive_int
-from koopcore._segments import Segments, StateShape, as_segments
+from koopcore._segments import StateShape, as_segments
 
 Reduce = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+# Where the core's names of options are not those of the arguments.
+ARGUMENTS = {
+    "tolerance": "tol",
+    "seed": "random_state",
+    "sharded": "first_row",
+    "differences": "affine",
+    "inputs": "n_inputs",
+}
 
 
 def stream_options(
@@ -35,6 +44,9 @@ def stream_options(
         raise ValueError(f"tol={tol!r} is a share of a snapshot: 0 <= tol < 1, or None")
     if oversampling != 0:
         oversampling = positive_int("oversampling", oversampling)
+    seed = 0 if random_state == 0 else positive_int("random_state", random_state)
+    if seed >= 2**64:
+        raise ValueError(f"random_state={random_state!r} must be below 2**64")
     if reduce is not None and first_row is None:
         raise ValueError(
             "reduce= adds up row blocks of one state: say with first_row= where this one begins"
@@ -49,10 +61,20 @@ def stream_options(
         "block": positive_int("block", block),
         "forgetting": float(forgetting),
         "tolerance": -1.0 if tol is None else float(tol),
-        "seed": int(random_state),
+        "seed": seed,
         "first_row": first_row or 0,
         "sharded": first_row is not None,
     }
+
+
+def require_square(array: NDArray[Any], name: str) -> None:
+    """Refuse, before anything changes, values that the core would."""
+    largest = np.abs(array).max(initial=0.0)
+    if not largest < (np.inf if array.dtype == np.float32 else 2.0**500):
+        raise ValueError(
+            f"{name} has a value that is not finite, or of 2^500 or more, whose square could "
+            "overflow; nothing was recorded"
+        )
 
 
 class Stream:
@@ -68,10 +90,13 @@ class Stream:
     _reduce: Reduce | None = None
 
     def _start(self) -> None:
+        self._lock = threading.RLock()
+        self._empty()
+
+    def _empty(self) -> None:
         self._shape: StateShape | None = None
         self._stream: Any = None
         self._answers: dict[Any, Any] = {}
-        self._lock = threading.RLock()
 
     @property
     def n_snapshots(self) -> int:
@@ -88,7 +113,7 @@ class Stream:
                 self._stream.push(segments, *extra)
             except Exception:
                 if fresh:
-                    self._start()
+                    self._empty()
                 raise
             self._answers = {}
             self._share_when_full()
@@ -100,11 +125,11 @@ class Stream:
             raise ValueError(
                 f"{name} has shape {array.shape}; expected 2 dimensions (n_features, n_snapshots)"
             )
+        if self._reduce is not None:  # it goes in by parts, and all or none of them
+            require_square(array, name)
         return array
 
-    def _extend(
-        self, X: Any, array: NDArray[Any], push: Callable[[int, int], None], per_column: int = 1
-    ) -> None:
+    def _extend(self, X: Any, array: NDArray[Any], push: Callable[[int, int], None]) -> None:
         """Push columns, through as many sums over row blocks as they take."""
         with self._lock:
             fresh = self._stream is None
@@ -116,20 +141,20 @@ class Stream:
                 if not self._core_options["sharded"]:
                     push(0, array.shape[1])
                 else:
-                    self._extend_shared(array.shape[1], push, per_column)
+                    self._extend_shared(array.shape[1], push)
             except Exception:
                 if fresh and self.n_snapshots == 0:
-                    self._start()
+                    self._empty()
                 raise
             self._answers = {}
 
-    def _extend_shared(self, count: int, push: Callable[[int, int], None], per_column: int) -> None:
+    def _extend_shared(self, count: int, push: Callable[[int, int], None]) -> None:
         if self._reduce is None:
             push(0, count)
             return
         first = 0
         while first < count:
-            step = min(count - first, max(1, self._stream.room // per_column))
+            step = min(count - first, self._stream.room)
             push(first, first + step)
             first += step
             self._share_when_full()
@@ -141,6 +166,17 @@ class Stream:
     def _share(self) -> None:
         assert self._reduce is not None
         self._stream.provide(self._reduce(self._stream.partial()))
+
+    def _summed(self, own: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Add up over the row blocks what each has of its own rows."""
+        if not self._core_options["sharded"]:
+            return own
+        if self._reduce is None:
+            raise ValueError(
+                "this stream holds the rows from first_row= on, of a state that only all row "
+                "blocks know: it needs reduce= for this"
+            )
+        return self._reduce(own)
 
     def _ask(self, key: Any, question: Callable[[], Any]) -> Any:
         """Answer once, until the stream goes on."""
@@ -203,12 +239,7 @@ class Stream:
         """
         if type(other) is not type(self):
             raise TypeError(f"other is a {type(other).__name__}; expected a {type(self).__name__}")
-        for name, value in self._core_options.items():
-            if other._core_options[name] != value:
-                raise ValueError(
-                    f"other was made with {name}={other._core_options[name]!r}, this one with "
-                    f"{value!r}; only streams made alike can be merged"
-                )
+        self._require_alike(other, "other", "this one")
         if other._stream is None:
             return self
         assert other._shape is not None
@@ -220,16 +251,31 @@ class Stream:
                     f"other has states of {other._shape.shapes} {other._shape.dtype}, this one of "
                     f"{self._shape.shapes} {self._shape.dtype}"
                 )
-            if self._stream is None:
+            fresh = self._stream is None
+            if fresh:
                 self._allocate(other._shape)
-            self._stream.merge(other._stream)
+            try:
+                self._stream.merge(other._stream)
+            except Exception:
+                if fresh:
+                    self._empty()
+                raise
             self._answers = {}
         return self
+
+    def _require_alike(self, other: Self, theirs: str, ours: str, but: Sequence[str] = ()) -> None:
+        for name, value in self._core_options.items():
+            if name not in but and other._core_options[name] != value:
+                argument = ARGUMENTS.get(name, name)
+                raise ValueError(
+                    f"{theirs} was made with {argument}={other._parameters[argument]!r}, {ours} "
+                    f"with {self._parameters[argument]!r}; they must be made alike"
+                )
 
     def clear(self) -> None:
         """Forget everything; the next snapshot may have another shape."""
         with self._lock:
-            self._start()
+            self._empty()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the stream holds, as arrays, numbers and strings.
@@ -284,78 +330,3 @@ class Stream:
         if arrays:
             model.load_state_dict({**metadata, **arrays})
         return model
-
-
-class RowBlocks:
-    """Row blocks of one state, each a stream of its own, that go on together.
-
-    For states that no single array holds: every block of rows is an object of its own (made with
-    ``first_row=``), and all that passes between them are sums of small matrices. In several
-    processes give each stream a ``reduce=`` instead, such as an all-reduce.
-
-    Parameters
-    ----------
-    streams : sequence of StreamingDMD or StreamingSVD
-        Made alike but for `first_row`, none of them with `reduce`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from koopcore import RowBlocks, StreamingDMD
-    >>> X = np.outer(np.arange(1.0, 201.0), 0.9 ** np.arange(30))
-    >>> rows = RowBlocks([StreamingDMD(1, first_row=0), StreamingDMD(1, first_row=128)])
-    >>> upper, lower = rows.partial_fit([X[:128], X[128:]]).streams
-    >>> print(upper.eigenvalues.real.round(6), len(lower.modes))
-    [0.9] 72
-    """
-
-    def __init__(self, streams: Sequence[Any]) -> None:
-        self.streams = list(streams)
-        if not self.streams:
-            raise ValueError("streams is empty; give one for each block of rows")
-        for i, stream in enumerate(self.streams):
-            if not stream._core_options["sharded"] or stream._reduce is not None:
-                raise ValueError(f"streams[{i}] must be made with first_row= and without reduce=")
-
-    def partial_fit(self, blocks: Sequence[Any]) -> RowBlocks:
-        """Append snapshots: for each stream its rows of them, shape (rows, n_snapshots).
-
-        Raises
-        ------
-        ValueError, TypeError
-            As the streams raise them; blocks of unequal width.
-        """
-        arrays = [
-            s._matrix(b, f"blocks[{i}]")
-            for i, (s, b) in enumerate(zip(self.streams, blocks, strict=True))
-        ]
-        widths = {array.shape[1] for array in arrays}
-        if len(widths) != 1:
-            raise ValueError(f"blocks have {sorted(widths)} snapshots; they must be equally many")
-        for i, array in enumerate(arrays):
-            if not np.isfinite(array).all():
-                raise ValueError(f"blocks[{i}] has a value that is not finite")
-        (count,) = widths
-        first = 0
-        while first < count:
-            held = self.streams[0]._stream
-            room = self.streams[0]._core_options["block"] if held is None else held.room
-            stop = min(count, first + room)
-            for stream, array in zip(self.streams, arrays, strict=True):
-                stream.partial_fit(array[:, first:stop])
-            self._sum()
-            first = stop
-        return self
-
-    def _sum(self) -> None:
-        total = sum(stream._stream.partial() for stream in self.streams)
-        for stream in self.streams:
-            stream._stream.provide(total)
-        # A block that was full has been absorbed: what follows needs the new basis' own sum.
-        if self.streams[0]._stream.room == self.streams[0]._core_options["block"]:
-            total = sum(stream._stream.partial() for stream in self.streams)
-            for stream in self.streams:
-                stream._stream.provide(total)
-
-
-__all__ = ["Reduce", "RowBlocks", "Segments", "Stream", "stream_options"]

@@ -5,9 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Real = NDArray[np.float64]
+
+
+def real_inputs(u: ArrayLike) -> Real:
+    """Take inputs as float64, and none that are complex or not finite."""
+    array = np.asarray(u)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"the inputs have dtype {array.dtype}; expected real numbers")
+    if not np.isfinite(array).all():
+        raise ValueError("the inputs have a value that is not finite; nothing was recorded")
+    return array.astype(np.float64)
+
+
+def checked_inputs(u: ArrayLike | None, n_inputs: int, count: int) -> Real:
+    """Check inputs beside `count` states, shape (n_inputs, count); (0, 0) where there are none."""
+    if n_inputs == 0:
+        if u is not None:
+            raise ValueError("inputs were given, but this stream has n_inputs=0")
+        return np.empty((0, 0))
+    if u is None:
+        raise ValueError(f"this stream has n_inputs={n_inputs}: give the inputs as well")
+    array = real_inputs(u)
+    if array.ndim == 1 and 1 in (n_inputs, count):
+        array = array[:, None] if count == 1 else array[None]
+    if array.shape != (n_inputs, count):
+        raise ValueError(f"the inputs have shape {np.shape(u)}; expected ({n_inputs}, {count})")
+    return array
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ from koopcore import _core
 from koopcore._arrays import state_columns
 from koopcore._base import FitOptions, Spectrum, checked_dt, positive_int, stabilised
 from koopcore._stream import Reduce, Stream, stream_options
-from koopcore._stream_control import DrivenStream
+from koopcore._stream_control import DrivenStream, checked_inputs, real_inputs
 
 Real = NDArray[np.float64]
-NONE = np.empty((0, 0))
 
 
 class StreamingDMD(Stream, Spectrum):
@@ -141,7 +140,8 @@ class StreamingDMD(Stream, Spectrum):
         TypeError, ValueError
             On a wrong dtype or shape, or a value that is not finite; the stream is then unchanged.
         """
-        self._update(x, *([self._inputs(u, 1)] if self.n_inputs else []))
+        inputs = checked_inputs(u, self.n_inputs, 1)
+        self._update(x, *([inputs] if self.n_inputs else []))
         return self
 
     def partial_fit(self, X: Any, Y: Any = None, U: ArrayLike | None = None) -> StreamingDMD:
@@ -167,32 +167,35 @@ class StreamingDMD(Stream, Spectrum):
             As for `update`.
         """
         x = self._matrix(X)
-        u = self._inputs(U, x.shape[1]) if self.n_inputs else NONE
+        u = checked_inputs(U, self.n_inputs, x.shape[1])
         if Y is None:
-            self._extend(X, x, lambda a, b: self._stream.push_block(x[:, a:b], u[:, a:b]))
+            self._append(X, x, u)
             return self
         y = self._matrix(Y, "Y")
         if y.shape != x.shape or y.dtype != x.dtype:
             raise ValueError(
                 f"X has shape {x.shape} ({x.dtype}) and Y {y.shape} ({y.dtype}); must be equal"
             )
-        self._extend(
-            X,
-            x,
-            lambda a, b: self._stream.push_pairs(x[:, a:b], y[:, a:b], u[:, a:b]),
-            per_column=2,
-        )
+        if self._options.delays > 1 or self._core_options["differences"]:
+            raise ValueError(
+                "pairs X, Y go with delays=1 and affine=False; got "
+                f"delays={self._options.delays}, affine={self._core_options['differences']}"
+            )
+        if self._reduce is None:
+            self._extend(
+                X, x, lambda a, b: self._stream.push_pairs(x[:, a:b], y[:, a:b], u[:, a:b])
+            )
+            return self
+        with self._lock:  # a sum over the row blocks may be due between a state and its successor
+            for j in range(x.shape[1]):
+                self.start_trajectory()
+                for side in (x, y):
+                    self._append(X, side[:, j : j + 1], u[:, j : j + 1])
+            self.start_trajectory()
         return self
 
-    def _inputs(self, u: ArrayLike | None, count: int) -> Real:
-        if u is None:
-            raise ValueError(f"this stream has n_inputs={self.n_inputs}: give the inputs as well")
-        array = np.asarray(u, np.float64)
-        if array.size != self.n_inputs * count or array.ndim > 2:
-            raise ValueError(
-                f"the inputs have shape {array.shape}; expected ({self.n_inputs}, {count})"
-            )
-        return array.reshape(self.n_inputs, count)
+    def _append(self, X: Any, x: NDArray[Any], u: Real) -> None:
+        self._extend(X, x, lambda a, b: self._stream.push_block(x[:, a:b], u[:, a:b]))
 
     def start_trajectory(self) -> StreamingDMD:
         """Say that the next state does not follow the newest one: another trajectory begins."""
@@ -216,6 +219,10 @@ class StreamingDMD(Stream, Spectrum):
         return self._ask("moments", lambda: self._stream.moments())
 
     def _driven(self) -> DrivenStream:
+        with self._lock:
+            return self._driven_locked()
+
+    def _driven_locked(self) -> DrivenStream:
         rows, _, lift, _, pairs, _ = self._moments()
         if not pairs > 0.0:
             raise ValueError("a fit needs at least two successive states")
@@ -231,8 +238,9 @@ class StreamingDMD(Stream, Spectrum):
     @property
     def singular_values(self) -> Real:
         """Of the weighted states (with `affine`: of their differences) in the basis, falling."""
-        unit = self._moments()[3] if self.n_inputs else self._found()[2]
-        values: Real = self._fitted().singular_values * unit
+        with self._lock:
+            unit = self._moments()[3] if self.n_inputs else self._found()[2]
+            values: Real = self._fitted().singular_values * unit
         return values[values > 0.0]
 
     @property
@@ -314,7 +322,7 @@ class StreamingDMD(Stream, Spectrum):
         core, lift, unit, has_state, version = self._found()
         self._require_state(has_state)
         horizons = np.atleast_1d(np.asarray(horizon, np.float64))
-        if horizons.ndim != 1 or not np.isfinite(horizons).all():
+        if horizons.ndim != 1 or horizons.size == 0 or not np.isfinite(horizons).all():
             raise ValueError(f"horizon={horizon!r} must be finite: a number or a 1-D array")
         columns = np.column_stack([core.forecast(float(h)) for h in horizons])
         affine = self._core_options["differences"]
@@ -325,7 +333,7 @@ class StreamingDMD(Stream, Spectrum):
     def _driven_coefficients(self, inputs: ArrayLike) -> tuple[Real, int, float]:
         _, last, lift, unit, _, version = self._moments()
         self._require_state(last.shape[1] > 0)
-        u = np.atleast_2d(np.asarray(inputs, np.float64))
+        u = np.atleast_2d(real_inputs(inputs))
         if u.shape[0] != self.n_inputs or u.ndim != 2:
             raise ValueError(f"inputs have shape {u.shape}; expected ({self.n_inputs}, k)")
         states = self._driven().simulate(last[: lift.shape[1]] * unit, u)
@@ -358,10 +366,10 @@ class StreamingDMD(Stream, Spectrum):
         ndarray of shape (n_features,) or (n_features, n_states)
         """
         affine, delays = self._core_options["differences"], self._options.delays
-        if self.n_inputs or (affine and delays > 1):
+        if self.n_inputs or (affine and (delays > 1 or self._core_options["sharded"])):
             raise ValueError(
-                "predict is for streams without inputs, and with affine=True for delays=1; "
-                f"got n_inputs={self.n_inputs}, delays={delays}"
+                "predict is for streams without inputs, and with affine=True for delays=1 and "
+                f"whole states; got n_inputs={self.n_inputs}, delays={delays}"
             )
         with self._lock:
             core, lift, _, _, version = self._found()
@@ -370,7 +378,7 @@ class StreamingDMD(Stream, Spectrum):
             if affine:
                 result = self._predict_affine(columns, float(n_steps))
             else:
-                cross = lift.T @ self._stream.cross(columns, version)
+                cross = self._summed(lift.T @ self._stream.cross(columns, version))
                 if not np.isfinite(cross).all():
                     raise ValueError("x has a value that is not finite")
                 result = self._combine(lift @ core.predict(cross, float(n_steps)), version)
@@ -378,6 +386,8 @@ class StreamingDMD(Stream, Spectrum):
 
     def _predict_affine(self, columns: NDArray[Any], n_steps: float) -> NDArray[Any]:
         """``T^n(x) = T^n(s) + A^n (x - s)``, s the newest state."""
+        if not np.isfinite(columns).all():
+            raise ValueError("x has a value that is not finite")
         core, lift, _, _, version = self._found()
         newest = self._combine(np.zeros((len(lift), 1)), version, 1.0)
         coefficients, _, extra = self._coefficients(n_steps)

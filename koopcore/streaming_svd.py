@@ -205,9 +205,9 @@ class StreamingSVD(Stream):
                     f"({self._shape.n_features}, k)"
                 )
             vectors = self._combine(coefficients, version)
-            coordinates = _core.cross_gram(vectors, columns)
+            coordinates = self._summed(_core.cross_gram(vectors, columns))
             if self._core_options["center"]:
                 mean, version = self._ask("mean", lambda: self._stream.mean())
                 middle = self._combine(mean[:, None], version, 1.0)
-                coordinates = coordinates - _core.cross_gram(vectors, middle)
+                coordinates = coordinates - self._summed(_core.cross_gram(vectors, middle))
         return coordinates[:, 0] if states.ndim == 1 else coordinates
