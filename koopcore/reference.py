@@ -130,3 +130,28 @@ def ridge(X: Array, Y: Array, rank: int, alpha: float) -> ComplexArray:
     u, _, _ = reduced_svd(X, rank)
     x, y = u.T @ X, u.T @ Y
     return eigenvalues(y @ x.T @ np.linalg.inv(x @ x.T + alpha * np.eye(rank)))
+
+
+def stream_pairs(
+    trajectories: list[Array],
+    *,
+    delays: int = 1,
+    forgetting: float = 1.0,
+    differences: bool = False,
+) -> tuple[Array, Array]:
+    """Successive states of a stream, each pair times the root of its weight.
+
+    Every step from a snapshot to its successor multiplies the weights of all pairs before it.
+    """
+    before, after, times, clock = [], [], [], 0
+    for snapshots in trajectories:
+        series = np.diff(snapshots, axis=1) if differences else snapshots
+        for t in range(1, series.shape[1]):
+            clock += 1
+            if t >= delays:
+                states = stacked(series[:, t - delays : t + 1], delays)
+                before.append(states[:, 0])
+                after.append(states[:, 1])
+                times.append(clock)
+    roots = np.sqrt(forgetting ** (clock - np.array(times, np.float64)))
+    return np.column_stack(before) * roots, np.column_stack(after) * roots
