@@ -26,8 +26,13 @@ READING_ORDER = [
     "leading_eigen",
     "gram",
     "orthonormalize",
+    "rng",
+    "sketch",
+    "range_finder",
     "snapshot_window",
     "dmd",
+    "streaming_svd",
+    "streaming_dmd",
     "grouped_dmd",
 ]
 # The modules that need NumPy alone, and the plots.

@@ -23,5 +23,6 @@ PYBIND11_MODULE(_core, m) {
   koopcore::bindings::register_snapshot_window(m);
   koopcore::bindings::register_dmd(m);
   koopcore::bindings::register_grouped_dmd(m);
-  koopcore::bindings::register_streaming(m);
+  koopcore::bindings::register_streaming_svd(m);
+  koopcore::bindings::register_streaming_dmd(m);
 }
