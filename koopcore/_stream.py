@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from koopcore._arrays import as_numpy, require_float
 from koopcore._base import positive_int
+from koopcore._live import Live, described, shape_in
 from koopcore._segments import StateShape, as_segments
 
 Reduce = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -77,15 +77,15 @@ def require_square(array: NDArray[Any], name: str) -> None:
         )
 
 
-class Stream:
+class Stream(Live):
     """A compiled stream and the form of the caller's states.
 
     A class derived from it says which compiled kinds it uses (`_kinds`) and with which options
     (`_core_options`), and has its own ``_push_block``.
     """
 
+    _state_arrays = ("columns", "numbers")
     _kinds: tuple[Any, Any]
-    _parameters: dict[str, Any]
     _core_options: dict[str, Any]
     _reduce: Reduce | None = None
 
@@ -119,12 +119,7 @@ class Stream:
             self._share_when_full()
 
     def _matrix(self, X: Any, name: str = "X") -> NDArray[Any]:
-        array = as_numpy(X, name)
-        require_float(array, name)
-        if array.ndim != 2:
-            raise ValueError(
-                f"{name} has shape {array.shape}; expected 2 dimensions (n_features, n_snapshots)"
-            )
+        array = super()._matrix(X, name)
         if self._reduce is not None:  # it goes in by parts, and all or none of them
             require_square(array, name)
         return array
@@ -287,12 +282,7 @@ class Stream:
             if self._stream is None or self._shape is None:
                 return {}
             columns, numbers = self._stream.state()
-            return {
-                "columns": columns,
-                "numbers": numbers,
-                "shapes": [list(shape) for shape in self._shape.shapes],
-                "single": self._shape.single,
-            }
+            return {"columns": columns, "numbers": numbers, **described(self._shape)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the place of the stream that gave `state`.
@@ -304,11 +294,10 @@ class Stream:
         """
         if not state:
             return self.clear()
-        missing = {"columns", "numbers", "shapes", "single"} - state.keys()
-        if missing:
-            raise ValueError(f"state lacks {', '.join(sorted(missing))}: not from state_dict()")
+        shape = shape_in(state, self._state_arrays)
         columns = np.asfortranarray(state["columns"])
-        shape = StateShape.of_metadata(state["shapes"], bool(state["single"]), columns.dtype.str)
+        if columns.shape[1:] == (1,):  # its strides may be those of a row
+            columns = columns.copy("F")
         fresh = type(self)(**self._parameters)
         fresh._allocate(shape)
         fresh._stream.restore(columns, [float(number) for number in state["numbers"]])
@@ -317,16 +306,6 @@ class Stream:
         return None
 
     def _to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Describe the stream by its parameters and arrays, for `koopcore.io`."""
         if self._reduce is not None:
             raise ValueError("a stream with reduce= holds one row block: save its state_dict()")
-        state = self.state_dict()
-        arrays = {str(key): state.pop(key) for key in ("columns", "numbers") if key in state}
-        return {"parameters": self._parameters, **state}, arrays
-
-    @classmethod
-    def _from_state(cls, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-        model = cls(**metadata["parameters"])
-        if arrays:
-            model.load_state_dict({**metadata, **arrays})
-        return model
+        return super()._to_state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,17 +12,28 @@ from numpy.typing import ArrayLike, NDArray
 from koopcore import _core
 from koopcore._base import FitOptions, Rank, checked_dt, positive_int
 from koopcore._estimator import Estimator
+from koopcore._live import Live, described, shape_in
 from koopcore._problem import Fitted, Problem, fit
 from koopcore._segments import Segments, StateShape, as_segments
 from koopcore._trust import horizons_of
 
+COLUMNS = 16  # of a block that are brought into one piece of memory at a time
 
-class WindowDMD(Estimator):
+
+class WindowDMD(Live, Estimator):
     """Dynamic mode decomposition of the last `window` snapshots of a state.
 
     `update` copies one snapshot into a ring buffer; the Gram matrix and the fit are brought up to
     date only when something is asked for. A state is one vector, or a list of arrays (say, the
     parameters of a network) that are treated as one vector without being concatenated.
+
+    It is used as `koopcore.StreamingDMD` is, with two differences. What left the window counts no
+    more, so there is nothing to forget or to merge; and `amplitudes` are, as everywhere in
+    `koopcore.DMD`, those of the oldest state, where `dynamics` and `times` begin (times
+    ``eigenvalues**k`` those of the state k later, such as the newest).
+
+    Threads may share a window: each call is whole. `forecast_interval` alone reads it twice, and
+    wants it left alone meanwhile.
 
     Parameters
     ----------
@@ -39,6 +51,8 @@ class WindowDMD(Estimator):
     >>> model.forecast(1000).round(6).tolist()  # the fixed point
     [1.0, 2.0]
     """
+
+    _state_arrays = ("snapshots",)
 
     def __init__(
         self,
@@ -82,11 +96,13 @@ class WindowDMD(Estimator):
         self._shape: StateShape | None = None
         self._buffer: _core.SnapshotWindow32 | _core.SnapshotWindow64 | None = None
         self._fit: tuple[Problem, Fitted] | None = None
+        self._lock = threading.RLock()
 
     @property
     def n_snapshots(self) -> int:
         """Snapshots held now."""
-        return 0 if self._buffer is None else self._buffer.size
+        with self._lock:
+            return 0 if self._buffer is None else self._buffer.size
 
     def update(self, x: NDArray[Any] | Sequence[NDArray[Any]]) -> WindowDMD:
         """Append one snapshot; the oldest leaves once `window` are held.
@@ -108,12 +124,72 @@ class WindowDMD(Estimator):
             On a wrong dtype or shape, or a value that is not finite; the window is then unchanged.
         """
         segments = as_segments(x)
-        if self._buffer is None:
-            self._allocate(StateShape.of(x, segments), segments)
-        assert self._buffer is not None
-        self._buffer.push(segments)
-        self._fit = None
+        with self._lock:
+            if self.n_snapshots == 0:
+                self._allocate(StateShape.of(x, segments), segments)
+            assert self._buffer is not None
+            self._buffer.push(segments)
+            self._fit = None
         return self
+
+    def partial_fit(self, X: Any) -> WindowDMD:
+        """Append snapshots, all or none of them; the same bits as one `update` for each.
+
+        Parameters
+        ----------
+        X : array of shape (n_features, n_snapshots), float32 or float64
+            Snapshots in columns that go on with the trajectory; any strides.
+
+        Returns
+        -------
+        WindowDMD
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `update`. (Where X has numbers near the largest there are, the refused window
+            has been put back to within rounding.)
+        """
+        array = self._matrix(X)
+        if array.shape[0] == 0:
+            raise ValueError(f"X has shape {array.shape}: it is empty")
+        if array.shape[1] == 0:
+            return self
+        peak = np.maximum(array.max(), -array.min())
+        if not np.isfinite(peak):
+            raise ValueError("X has a value that is not finite; nothing was recorded")
+        with self._lock:
+            if self.n_snapshots == 0:
+                shape = StateShape.of_columns(X, array)
+                self._allocate(shape, [np.ascontiguousarray(array[:, 0])])
+            assert self._shape is not None
+            if (len(array), array.dtype) != (self._shape.n_features, self._shape.dtype):
+                raise (ValueError if array.dtype == self._shape.dtype else TypeError)(
+                    f"X has shape {array.shape} ({array.dtype}); the window takes states of "
+                    f"{self._shape.n_features} numbers ({self._shape.dtype})"
+                )
+            self._push_columns(array, float(peak))
+        return self
+
+    def _push_columns(self, array: NDArray[Any], peak: float) -> None:
+        assert self._buffer is not None
+        assert self._shape is not None
+        # A finite number is refused only where its difference from the reference overflows, which
+        # takes one within a rounding error of the largest.
+        info = np.finfo(array.dtype)
+        risky = peak > 0.25 * float(info.eps) * float(info.max)
+        before = self.state_dict() if risky else None
+        cuts = np.cumsum(self._shape.sizes)[:-1]
+        self._fit = None
+        try:
+            for first in range(0, array.shape[1], COLUMNS):
+                for state in np.ascontiguousarray(array[:, first : first + COLUMNS].T):
+                    self._buffer.push(np.split(state, cuts))
+        except Exception:
+            if before is not None:
+                self.load_state_dict(before)
+            raise
 
     def forecast(
         self, horizon: ArrayLike, out: NDArray[Any] | Sequence[NDArray[Any]] | None = None
@@ -133,20 +209,64 @@ class WindowDMD(Estimator):
             The forecast (`out`, if given) in the form and the kind of array of the snapshots; of k
             horizons with one more dimension of that size.
         """
-        if np.ndim(horizon) > 0:
-            if out is not None:
-                raise ValueError(f"out takes one forecast, got horizon={horizon!r}")
-            columns = [self.coefficients(h) for h in horizons_of(horizon)]
-            return self._shaped(self._combine(np.array(columns).reshape(len(columns), -1).T))
-        coefficients = self.coefficients(float(horizon))  # type: ignore[arg-type]
-        assert self._buffer is not None
-        assert self._shape is not None
-        if out is None:
-            segments = self._shape.empty()
-        else:
-            segments = [out] if isinstance(out, np.ndarray) else list(out)
-        self._buffer.combine(coefficients, segments)
-        return out if out is not None else self._shape.handed(segments)
+        with self._lock:
+            if np.ndim(horizon) > 0:
+                if out is not None:
+                    raise ValueError(f"out takes one forecast, got horizon={horizon!r}")
+                columns = [self.coefficients(h) for h in horizons_of(horizon)]
+                return self._shaped(self._combine(np.array(columns).reshape(len(columns), -1).T))
+            coefficients = self.coefficients(float(horizon))  # type: ignore[arg-type]
+            assert self._buffer is not None
+            assert self._shape is not None
+            if out is None:
+                segments = self._shape.empty()
+            else:
+                segments = [out] if isinstance(out, np.ndarray) else list(out)
+            self._buffer.combine(coefficients, segments)
+            return out if out is not None else self._shape.handed(segments)
+
+    def predict(self, x: Any, n_steps: float = 1) -> Any:
+        """Advance given states by the operator of the window.
+
+        Parameters
+        ----------
+        x : array of shape (n_features,) or (n_features, n_states), dtype of the window
+            States to advance. With ``delays=d`` a state is its last d snapshots, oldest first:
+            shape (n_features, d) or (n_features, d, n_states). For states that are lists, a list
+            of arrays with these further dimensions.
+        n_steps : float
+            Steps of one snapshot each, at least 1.
+
+        Returns
+        -------
+        array of shape (n_features,) or (n_features, n_states), or list of arrays
+            The advanced states, in the form and the kind of array of the snapshots.
+        """
+        with self._lock:
+            core = self._fitted()
+            columns, single = self._given_states(x, self._options.delays)
+            cross = self._cross(columns)
+            if not np.isfinite(cross).all():
+                raise ValueError("x has a value that is not finite")
+            advanced = self._combine(core.predict(cross, float(n_steps)))
+            return self._shaped(advanced[:, 0] if single else advanced)
+
+    def _cross(self, columns: NDArray[Any]) -> NDArray[np.float64]:
+        """Inner products of the snapshots with states, one snapshot formed at a time.
+
+        With differences, the newest snapshot is the reference of both. Fits see only how these
+        products grow from one snapshot to the next, so the Gram matrix may have another reference.
+        """
+        count, rows = self.n_snapshots, []
+        differences = self._options.affine == "differences"
+        weights = np.eye(count)
+        if differences:
+            weights[:, -1] -= 1.0
+            columns = columns - self._combine(np.eye(count)[:, -1:])
+        for row in weights:
+            rows.append(_core.cross_gram(self._combine(row[:, None]), columns)[0])
+        cross: NDArray[np.float64] = np.array(rows)
+        return cross + self._state()[0].gram[:, -1:] if differences else cross
 
     def coefficients(self, horizon: float) -> NDArray[np.float64]:
         """Coefficients on the snapshots, oldest first, whose combination is the forecast.
@@ -163,44 +283,65 @@ class WindowDMD(Estimator):
         Of the snapshots themselves, or with ``affine=True`` of the snapshots minus a reference:
         affine rules do not depend on it, and small changes keep their digits.
         """
-        if self._buffer is None:
-            return np.zeros((0, 0))
-        return self._buffer.gram(raw=self._options.affine != "differences")
+        with self._lock:
+            if self._buffer is None:
+                return np.zeros((0, 0))
+            return self._buffer.gram(raw=self._options.affine != "differences")
 
     def clear(self) -> None:
-        """Forget all snapshots; shapes and dtype stay."""
-        self._fit = None
-        if self._buffer is not None:
-            self._buffer.clear()
+        """Forget all snapshots; the next one may have another shape.
+
+        The memory is kept for states of the same shape.
+        """
+        with self._lock:
+            self._fit = None
+            if self._buffer is not None:
+                self._buffer.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the window holds: its snapshots (n_features, n_snapshots), and their form.
+
+        A window into which it is loaded goes on to within rounding, not to the bit: snapshots are
+        held as differences from a reference that is not among them.
+        """
+        with self._lock:
+            if self._shape is None or self.n_snapshots == 0:
+                return {}
+            snapshots = self._combine(np.eye(self.n_snapshots))
+            return {"snapshots": snapshots, **described(self._shape)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the place of the window that gave `state`.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit this one, which then stays as it was.
+        """
+        if not state:
+            return self.clear()
+        shape = shape_in(state, ("snapshots",))
+        states = self._matrix(state["snapshots"], "snapshots")
+        if len(states) != shape.n_features or states.shape[1] > self.window:
+            raise ValueError(
+                f"state holds snapshots of shape {states.shape} and arrays of {shape.shapes}; "
+                f"this window takes at most {self.window} of {shape.n_features} numbers"
+            )
+        fresh = type(self)(**self._parameters)
+        for column in np.ascontiguousarray(states.T):
+            fresh.update(shape.give(column))
+        with self._lock:
+            self._shape, self._buffer, self._fit = fresh._shape, fresh._buffer, None
+        return None
 
     def _state(self) -> tuple[Problem, Fitted]:
-        if self._fit is None:
-            if self._buffer is None or self._shape is None:
+        with self._lock:
+            if self._shape is None or self.n_snapshots == 0:
                 raise ValueError("this WindowDMD has no snapshots yet; call update(x) first")
-            problem = Problem(self.gram, n_features=self._shape.n_features, dt=self.dt)
-            self._fit = problem, fit(problem, self._options)
-        return self._fit
-
-    def _to_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Describe the window by its parameters and snapshots (n_features, k), for `koopcore.io`.
-
-        A snapshot comes back to within rounding: it is held as a difference from a reference.
-        """
-        metadata: dict[str, Any] = {"parameters": self._parameters}
-        if self._shape is None:
-            return metadata, {}
-        metadata |= {"shapes": self._shape.shapes, "single": self._shape.single}
-        return metadata, {"snapshots": self._combine(np.eye(self.n_snapshots))}
-
-    @classmethod
-    def _from_state(cls, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> WindowDMD:
-        model = cls(**metadata["parameters"])
-        if "snapshots" in arrays:
-            states = arrays["snapshots"]
-            shape = StateShape.of_metadata(metadata["shapes"], metadata["single"], states.dtype.str)
-            for state in np.ascontiguousarray(states.T):
-                model.update(shape.give(state))
-        return model
+            if self._fit is None:
+                problem = Problem(self.gram, n_features=self._shape.n_features, dt=self.dt)
+                self._fit = problem, fit(problem, self._options)
+            return self._fit
 
     def _combine(self, coefficients: NDArray[Any]) -> NDArray[Any]:
         """Combine the snapshots, all segments below each other: (n_features, q)."""
@@ -232,8 +373,12 @@ class WindowDMD(Estimator):
         return self._shape.give(states, columns)
 
     def _allocate(self, shape: StateShape, segments: Segments) -> None:
-        kind = _core.SnapshotWindow32 if shape.dtype == np.float32 else _core.SnapshotWindow64
-        buffer = kind(shape.sizes, self.window)
-        buffer.push(segments)  # refuses non-finite values before anything is kept
-        buffer.clear()
-        self._shape, self._buffer = shape, buffer
+        """Make room for states like this first one, unless there is."""
+        old = self._shape
+        if old is None or (old.shapes, old.dtype) != (shape.shapes, shape.dtype):
+            kind = _core.SnapshotWindow32 if shape.dtype == np.float32 else _core.SnapshotWindow64
+            buffer = kind(shape.sizes, self.window)
+            buffer.push(segments)  # refuses non-finite values before anything is kept
+            buffer.clear()
+            self._buffer = buffer
+        self._shape = shape

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from koopcore import _core
-from koopcore._arrays import state_columns
 from koopcore._base import FitOptions, Spectrum, checked_dt, positive_int, stabilised
 from koopcore._stream import Reduce, Stream, stream_options
 from koopcore._stream_control import DrivenStream, checked_inputs, real_inputs
@@ -374,7 +373,7 @@ class StreamingDMD(Stream, Spectrum):
         with self._lock:
             core, lift, _, _, version = self._found()
             assert self._shape is not None
-            columns, single = state_columns(x, self._shape.n_features, delays, self._shape.dtype)
+            columns, single = self._given_states(x, delays)
             if affine:
                 result = self._predict_affine(columns, float(n_steps))
             else:
