@@ -53,4 +53,5 @@ def relative(found, expected):
     """Largest difference as a share of the largest expected number."""
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape
-    return np.abs(found - expected).max(initial=0.0) / np.abs(expected).max(initial=1e-300)
+    largest = float(np.abs(expected).max(initial=0.0))
+    return float(np.abs(found - expected).max(initial=0.0)) / max(largest, 1e-300)
