@@ -1,0 +1,54 @@
+"""A stream of 1e6 snapshots of 1e4 numbers: python bench/long_stream.py [snapshots].
+
+Prints, for every tenth of it, throughput, resident memory, distance of the basis from orthonormal
+and error of the leading eigenvalues. Nothing of it may depend on the length.
+"""
+
+import sys
+import time
+
+import numpy as np
+
+from koopcore import StreamingDMD
+
+N, RANK, WIDTH = 10_000, 10, 1_000
+
+
+def resident_megabytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 1e6
+
+
+def main(count):
+    rng = np.random.default_rng(0)
+    rates = np.exp(1j * np.linspace(0.1, 1.5, RANK // 2))
+    modes = rng.standard_normal((N, RANK)).astype(np.float32)
+    noise = np.float32(1e-3) * rng.standard_normal((N, 4 * WIDTH)).astype(np.float32)
+    model = StreamingDMD(RANK, forgetting=0.9999)
+    print("| snapshots | per second | resident MB | basis' basis - 1 | eigenvalue error |")
+    print("| --- | --- | --- | --- | --- |")
+    seen = 0
+    for _tenth in range(10):
+        seconds = 0.0
+        for _ in range(count // 10 // WIDTH):
+            turn = rates[:, None] ** np.arange(seen, seen + WIDTH)
+            shift = int(rng.integers(0, 3 * WIDTH))
+            block = modes @ np.vstack([turn.real, turn.imag]).astype(np.float32)
+            block += noise[:, shift : shift + WIDTH]
+            start = time.perf_counter()
+            model.partial_fit(block)
+            seconds += time.perf_counter() - start
+            seen += WIDTH
+        basis = model.state_dict()["columns"][:, : RANK + 10].astype(np.float64)
+        drift = np.abs(basis.T @ basis - np.eye(basis.shape[1])).max()
+        gaps = np.abs(model.eigenvalues[:, None] - np.concatenate([rates, rates.conj()]))
+        assert np.isfinite(drift)
+        print(
+            f"| {seen:,} | {count // 10 / seconds:,.0f} | {resident_megabytes():.0f} "
+            f"| {drift:.1e} | {gaps.min(axis=0).max():.1e} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
