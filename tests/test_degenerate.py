@@ -32,6 +32,14 @@ DEGENERATE = [
     {"sparsity": 0.1},
 ]
 
+# Those that find the operator of any clean data.
+FAITHFUL = [
+    options
+    for options in DEGENERATE
+    if not {"ridge", "constraint", "sparsity", "rank"} & options.keys()
+    and options.get("variant") != "symmetric"
+]
+
 
 @pytest.mark.parametrize("options", DEGENERATE, ids=name)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -59,6 +67,29 @@ def test_degenerate_data_have_defined_answers(options, dtype):
     still = DMD(**options).fit(cases["constant"].astype(dtype)).forecast([1, 30])
     if not options.get("ridge"):  # which shrinks
         np.testing.assert_allclose(still, 2.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"exact": False}, {"variant": "forward-backward"}])
+def test_rounded_eigenvalue_zero_has_no_past(options):
+    t, rng = np.arange(8), np.random.default_rng(0)
+    X = np.outer(rng.standard_normal(20), 0.9**t) + np.outer(rng.standard_normal(20), t == 0)
+    model = DMD(2, **options).fit(X)
+    np.testing.assert_array_equal(model.growth_rate[1], -np.inf)
+    np.testing.assert_allclose(model.forecast([-20, 3]), np.outer(X[:, -1], [0.9**-20, 0.9**3]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", FAITHFUL, ids=name)
+def test_snapshots_of_a_defective_operator_are_rebuilt(options, dtype):
+    t, rng = np.arange(12), np.random.default_rng(0)
+    start, slope = rng.standard_normal((2, 20))
+    X = np.outer(start, 0.9**t) + np.outer(slope, t * 0.9**t)
+    tolerance = (1e-7 if dtype == np.float64 else 1e-5) * np.abs(X).max()
+    options = {**options, "rank": 3 if options.get("affine") == "constant" else 2}
+    for opt in (False, True):
+        model = DMD(opt=opt, **options).fit(X[:, :9].astype(dtype))
+        np.testing.assert_allclose(model.reconstruct(), X[:, :9], atol=tolerance)
+        np.testing.assert_allclose(model.forecast([1, 3]), X[:, [9, 11]], atol=tolerance)
 
 
 def test_no_more_directions_than_features_are_kept_whatever_the_tolerance():

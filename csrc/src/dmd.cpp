@@ -7,6 +7,7 @@
 #include "koopcore/error.hpp"
 #include "reduction.hpp"
 #include "small_inverse.hpp"
+#include "snapshot_weights.hpp"
 #include "spectrum.hpp"
 #include "variants.hpp"
 
@@ -22,16 +23,6 @@ namespace {
 constexpr double kRcond = 1e-13;
 // Up to this condition number of the eigenvectors their inverse comes from elimination.
 constexpr double kWellConditioned = 1e4;
-
-// Coefficients on first differences become coefficients on the snapshots (out has one row more).
-template <class Value>
-void undo_differences(const Value* differences, int64_t count, Value* out) {
-  std::fill_n(out, count + 1, Value(0));
-  for (int64_t j = 0; j < count; ++j) {
-    out[j] -= differences[j];
-    out[j + 1] += differences[j];
-  }
-}
 
 bool has_exact_modes(const DmdOptions& options) {
   return options.constraint == Constraint::kNone &&
@@ -54,25 +45,6 @@ void require_finite(const Matrix<Scalar>& a) {
       KOOPCORE_REQUIRE(std::isfinite(std::abs(a(i, j))))
           << "the Gram matrix is not finite at (" << i << ", " << j
           << "): a snapshot holds NaN or infinity, or its squares overflow float64";
-}
-
-// Coefficients `weights` (pairs x q) on the columns starts + offset, as coefficients on snapshots.
-template <class Value>
-Matrix<Value> on_snapshots(const Matrix<Value>& weights, const Layout& layout, int64_t offset,
-                           int64_t snapshots) {
-  const bool differences = layout.affine == Affine::kDifferences;
-  Matrix<Value> out(snapshots, weights.cols());
-  std::vector<Value> on_columns(at(differences ? snapshots - 1 : snapshots));
-  for (int64_t q = 0; q < weights.cols(); ++q) {
-    std::fill(on_columns.begin(), on_columns.end(), Value(0.0));
-    for (int64_t i = 0; i < weights.rows(); ++i)
-      on_columns[at(layout.starts[at(i)] + offset)] += weights(i, q);
-    if (differences)
-      undo_differences(on_columns.data(), snapshots - 1, out.view().col(q));
-    else
-      std::copy(on_columns.begin(), on_columns.end(), out.view().col(q));
-  }
-  return out;
 }
 
 }  // namespace
@@ -221,7 +193,7 @@ void BasicDmd<Scalar>::release_workings() {
 
 template <class Scalar>
 Matrix<Scalar> BasicDmd<Scalar>::basis_coefficients() const {
-  return on_snapshots(basis_, layout_, 0, snapshots_);
+  return detail::on_snapshots(basis_, layout_, 0, snapshots_);
 }
 
 template <class Scalar>
@@ -231,7 +203,7 @@ Matrix<std::complex<double>> BasicDmd<Scalar>::spectral_coordinates() const {
 
 template <class Scalar>
 Matrix<std::complex<double>> BasicDmd<Scalar>::mode_coefficients() const {
-  return on_snapshots(mode_weights_, layout_, carrier(), snapshots_);
+  return detail::on_snapshots(mode_weights_, layout_, carrier(), snapshots_);
 }
 
 // x_cross = X^H x.
@@ -283,7 +255,7 @@ std::vector<Scalar> BasicDmd<Scalar>::forecast(double horizon, int64_t origin) c
   std::vector<Scalar> on_columns(at(columns()));
   add_combination(weights, on_columns.data());
   if (!differences()) return on_columns;
-  undo_differences(on_columns.data(), columns(), result.data());
+  detail::undo_differences(on_columns.data(), columns(), result.data());
   result[at(newest)] += 1.0;
   return result;
 }
@@ -323,7 +295,7 @@ Matrix<Scalar> BasicDmd<Scalar>::predict(MatrixView<const Scalar> cross, double 
     add_combination(weights, on_columns.data());
     Scalar* out = result.view().col(q);
     if (differences()) {
-      undo_differences(on_columns.data(), columns(), out);
+      detail::undo_differences(on_columns.data(), columns(), out);
       for (int64_t i = 0; i < snapshots_; ++i) out[i] += of_anchor[at(i)];
     } else {
       std::copy(on_columns.begin(), on_columns.end(), out);
@@ -332,19 +304,23 @@ Matrix<Scalar> BasicDmd<Scalar>::predict(MatrixView<const Scalar> cross, double 
   return result;
 }
 
+// M^H M and M^H Z for M = weights on the columns that carry the modes, Z the states.
+template <class Scalar>
+std::pair<Matrix<std::complex<double>>, Matrix<std::complex<double>>> BasicDmd<Scalar>::products(
+    const Matrix<Complex>& weights) const {
+  const Matrix<Scalar> rows = dense::rows(states_gram_, layout_.starts, carrier());
+  const Matrix<Scalar> square = dense::columns(rows, layout_.starts, carrier());
+  return {multiply(Op::kAdjoint, weights, Op::kNone, multiply(dense::complex_of(square), weights)),
+          multiply(Op::kAdjoint, weights, Op::kNone, dense::complex_of(rows))};
+}
+
 template <class Scalar>
 typename BasicDmd<Scalar>::AmplitudeSystem BasicDmd<Scalar>::amplitude_system(int64_t first,
                                                                               int64_t count) const {
   KOOPCORE_REQUIRE(first >= 0 && count >= 1 && first + count <= states())
       << "states [" << first << ", " << first + count << ") do not exist; there are " << states();
-  // With M the modes: inner = M^H M, seen = M^H Z, powers_jt = lambda_j^t.
-  const Matrix<Scalar> from_modes = dense::rows(states_gram_, layout_.starts, carrier());
-  const Matrix<Complex> inner =
-      multiply(Op::kAdjoint, mode_weights_, Op::kNone,
-               multiply(dense::complex_of(dense::columns(from_modes, layout_.starts, carrier())),
-                        mode_weights_));
-  const Matrix<Complex> seen =
-      multiply(Op::kAdjoint, mode_weights_, Op::kNone, dense::complex_of(from_modes));
+  // With M the modes and powers_jt = lambda_j^t.
+  const auto [inner, seen] = products(mode_weights_);
   const int64_t r = rank();
   Matrix<Complex> powers(r, count);
   for (int64_t t = 0; t < count; ++t)
@@ -363,12 +339,38 @@ typename BasicDmd<Scalar>::AmplitudeSystem BasicDmd<Scalar>::amplitude_system(in
   return system;
 }
 
+// The same for c = W b: W the eigenvectors, W Lambda^t W^-1 in place of the powers.
+template <class Scalar>
+typename BasicDmd<Scalar>::AmplitudeSystem BasicDmd<Scalar>::reduced_system(int64_t first,
+                                                                            int64_t count) const {
+  const auto [inner, seen] = products(dense::complex_of(exact_ ? action_ : basis_));
+  AmplitudeSystem system{Matrix<Complex>(rank(), rank()), std::vector<Complex>(at(rank()))};
+  Matrix<Complex> scaled = vectors_;
+  for (int64_t t = first; t < first + count; ++t) {
+    const Matrix<Complex> power = multiply(scaled, left_);
+    const Matrix<Complex> term = multiply(Op::kAdjoint, power, Op::kNone, multiply(inner, power));
+    for (int64_t j = 0; j < rank(); ++j)
+      for (int64_t i = 0; i < rank(); ++i) {
+        system.matrix(i, j) += term(i, j);
+        system.rhs[at(i)] += std::conj(power(j, i)) * seen(j, t);
+        scaled(i, j) *= eigenvalues_[at(j)];
+      }
+  }
+  return system;
+}
+
 template <class Scalar>
 std::vector<std::complex<double>> BasicDmd<Scalar>::amplitudes(int64_t first, int64_t count) const {
   AmplitudeSystem system = amplitude_system(first, count);
+  // Modes that are nearly parallel have no inverse to the square of their condition: what they are
+  // made of is solved for, and the inverse of their vectors comes last.
+  const bool parallel =
+      vectors_.rows() == vectors_.cols() && condition_bound(vectors_, left_) >= kWellConditioned;
+  if (parallel) system = reduced_system(first, count);
   Matrix<Complex> solution(rank(), 1);
   std::copy(system.rhs.begin(), system.rhs.end(), solution.view().data);
   blas::least_squares(system.matrix.view(), solution.view(), kRcond);
+  if (parallel) solution = multiply(left_, solution);
   return {solution.view().data, solution.view().data + rank()};
 }
 

@@ -6,6 +6,7 @@
 // coefficients on the snapshots, to be combined by the caller in one pass over them.
 
 #include <complex>
+#include <utility>
 #include <vector>
 
 #include "koopcore/matrix_view.hpp"
@@ -136,6 +137,8 @@ class BasicDmd {
   void set_spectrum(std::vector<Complex> values, const Matrix<Complex>& vectors);
   std::vector<Complex> mode_coordinates(int64_t state) const;
   std::vector<Complex> coordinates_of(const std::vector<Scalar>& x_cross) const;
+  std::pair<Matrix<Complex>, Matrix<Complex>> products(const Matrix<Complex>& weights) const;
+  AmplitudeSystem reduced_system(int64_t first, int64_t count) const;
   void add_combination(const std::vector<Complex>& weights, Scalar* coefficients) const;
   int64_t carrier() const { return exact_ ? layout_.lag : 0; }
   int64_t pairs() const { return static_cast<int64_t>(layout_.starts.size()); }
