@@ -12,6 +12,7 @@ namespace koopcore::detail {
 
 using dense::at;
 using dense::Complex;
+using dense::kEps;
 
 namespace {
 
@@ -37,6 +38,10 @@ template <class Scalar>
 blas::Eigen diagonalise(const Matrix<Scalar>& op) {
   Matrix<Scalar> overwritten = op;
   blas::Eigen eigen = blas::general_eigen(overwritten.view());
+  // What rounding has made of an eigenvalue 0 would explode in negative powers.
+  const double rounding = 4.0 * kEps * static_cast<double>(op.rows()) * dense::frobenius_norm(op);
+  for (Complex& value : eigen.values)
+    if (std::abs(value) <= rounding) value = 0.0;
   if (!is_defective(eigen.vectors)) return eigen;
   const double size = kDefective * dense::frobenius_norm(op);
   std::minstd_rand generator;  // always the same sequence: fits are reproducible
