@@ -78,7 +78,7 @@ def test_window_of_gradient_descent_has_eigenvalues_of_the_hessian():
     seen = []
 
     def spy(m):
-        seen.append(accelerator._window.eigenvalues)
+        seen.append(accelerator._operator.eigenvalues)
         return loss(m)
 
     with KoopmanAccelerator(model, optimizer, trial_loss=spy, window=6, every=1) as accelerator:

@@ -2,7 +2,7 @@
 
 Reading order: ``recorder`` (what a snapshot is), ``trial`` (how a forecast is tried and a horizon
 chosen), ``results`` (what is reported), ``accelerator`` (the optimizer hook that joins them with
-`koopcore.WindowDMD`).
+`koopcore.WindowDMD`, or with another operator of yours).
 """
 
 try:

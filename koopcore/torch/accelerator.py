@@ -15,13 +15,14 @@ from types import TracebackType
 import torch
 from torch import nn
 
-from koopcore import WindowDMD
+from koopcore import StreamingDMD, WindowDMD
 from koopcore.torch.recorder import Recorder, step_happened, trained_parameters
 from koopcore.torch.results import AcceleratorStats, Jump
 from koopcore.torch.trial import RefusedJump, Trial, choose_horizon, default_horizons
 
 _log = logging.getLogger("koopcore")
 _hooked_optimizers: weakref.WeakSet = weakref.WeakSet()
+_busy_operators: weakref.WeakSet = weakref.WeakSet()
 _LONGEST_PAUSE = 3  # windows left unrecorded, at most, after several refusals in a row
 
 
@@ -61,6 +62,14 @@ class KoopmanAccelerator:
         doubled until 25,600 steps are reached.
     log_fn : callable, optional
         ``log_fn(fields, step)`` is called once per attempt with the fields of `Jump` as a dict.
+    operator : WindowDMD or StreamingDMD, optional
+        An empty one with ``affine=True`` that takes the place of the default
+        ``WindowDMD(window, affine=True)``, to choose its rank, variant or treatment of unstable
+        eigenvalues. `window` is then the number of snapshots between attempts, which a
+        `koopcore.WindowDMD` may not exceed (a smaller one keeps the last of them). It is cleared
+        before every start and after every attempt, so that a `koopcore.StreamingDMD` too sees no
+        more than `window` snapshots: its memory is ``rank + oversampling + block + 1`` states
+        against ``window + 2``, and whether its jumps are better is for you to measure.
 
     Raises
     ------
@@ -70,9 +79,10 @@ class KoopmanAccelerator:
 
     Notes
     -----
-    The fit is dynamic mode decomposition of the window's Gram matrix (`koopcore.WindowDMD` with
-    ``affine=True``); eigenvalues outside the unit circle are put on it in forecasts. Training by
-    Koopman forecasts is due to Dogra and Redman (NeurIPS 2020); the trial is ours.
+    By default the fit is dynamic mode decomposition of the window's Gram matrix
+    (`koopcore.WindowDMD` with ``affine=True``); eigenvalues outside the unit circle are put on it
+    in forecasts. Training by Koopman forecasts is due to Dogra and Redman (NeurIPS 2020); the trial
+    is ours.
 
     Examples
     --------
@@ -104,6 +114,7 @@ class KoopmanAccelerator:
         every: int = 5,
         horizons: Sequence[int] | None = None,
         log_fn: Callable[[dict, int], object] | None = None,
+        operator: WindowDMD | StreamingDMD | None = None,
     ) -> None:
         _check_types(model, optimizer, trial_loss, log_fn)
         window = _integer("window", window, at_least=3)
@@ -115,8 +126,11 @@ class KoopmanAccelerator:
         self._model, self._optimizer, self._log_fn = model, optimizer, log_fn
         self._recorder = Recorder(parameters)
         self._trial = Trial(model, parameters, trial_loss)
-        self._window = WindowDMD(window, affine=True)
+        self._operator = (
+            WindowDMD(window, affine=True) if operator is None else _usable(operator, window)
+        )
         self._capacity = window
+        self._recorded = 0  # snapshots since the operator was cleared
         self._pause_unit = window * self._every
         self._handle = None
         self._until_snapshot = self._every
@@ -143,7 +157,7 @@ class KoopmanAccelerator:
         Raises
         ------
         RuntimeError
-            This accelerator is attached already, or another one to the same optimizer.
+            This accelerator is attached already, or another one to the same optimizer or operator.
         """
         if self._handle is not None:
             raise RuntimeError("this KoopmanAccelerator is attached already; detach() it first")
@@ -152,9 +166,15 @@ class KoopmanAccelerator:
                 "optimizer has a KoopmanAccelerator attached already; two would record each "
                 "other's jumps: detach() the first one"
             )
+        if self._operator in _busy_operators:
+            raise RuntimeError(
+                "operator records for another KoopmanAccelerator, whose snapshots would get mixed "
+                "with these: detach() that one, or give each its own"
+            )
         self._restart()
         self._handle = self._optimizer.register_step_post_hook(self._after_step)
         _hooked_optimizers.add(self._optimizer)
+        _busy_operators.add(self._operator)
         return self
 
     def detach(self) -> None:
@@ -163,6 +183,7 @@ class KoopmanAccelerator:
             self._handle.remove()
             self._handle = None
             _hooked_optimizers.discard(self._optimizer)
+            _busy_operators.discard(self._operator)
 
     @property
     def stats(self) -> AcceleratorStats:
@@ -197,7 +218,7 @@ class KoopmanAccelerator:
     def _record(self) -> bool:
         """Take a snapshot; return whether the window is full."""
         try:
-            self._window.update(self._recorder.snapshot())
+            self._operator.update(self._recorder.snapshot())
         except Exception as error:
             self._warn_once(
                 f"snapshot {type(error).__name__}",
@@ -206,7 +227,8 @@ class KoopmanAccelerator:
             self._restart()
             return False
         self._snapshots += 1
-        return self._window.n_snapshots == self._capacity
+        self._recorded += 1
+        return self._recorded == self._capacity
 
     def _attempt(self) -> None:
         """Choose a horizon by trial, jump if it helps, and start the next window."""
@@ -247,11 +269,12 @@ class KoopmanAccelerator:
 
     def _forecast(self, horizon: int) -> None:
         """Write the forecast `horizon` optimizer steps ahead into the trial."""
-        self._window.forecast(horizon / self._every, out=self._trial.segments)
+        self._operator.forecast(horizon / self._every, out=self._trial.segments)
 
     def _restart(self) -> None:
-        """Empty the window and set when the next snapshot is due."""
-        self._window.clear()
+        """Empty the operator and set when the next snapshot is due."""
+        self._operator.clear()
+        self._recorded = 0
         pause = min(2 ** max(self._refusals_in_a_row - 1, 0) - 1, _LONGEST_PAUSE)
         self._until_snapshot = self._every + pause * self._pause_unit
 
@@ -295,6 +318,39 @@ def _check_types(model: object, optimizer: object, trial_loss: object, log_fn: o
         )
     if log_fn is not None and not callable(log_fn):
         raise TypeError(f"log_fn must be callable or None, got {type(log_fn).__name__}")
+
+
+def _usable(operator: object, window: int) -> WindowDMD | StreamingDMD:
+    """Check that an operator of the user's can take the place of the default one."""
+    if not isinstance(operator, WindowDMD | StreamingDMD):
+        raise TypeError(
+            "operator must be a koopcore.WindowDMD, a koopcore.StreamingDMD or None, got "
+            f"{type(operator).__name__}"
+        )
+    options = operator._options
+    if options.affine != "differences":
+        raise ValueError(
+            "operator must be made with affine=True, so that the weights may converge to any point"
+        )
+    if operator.n_snapshots:
+        raise ValueError(
+            f"operator holds {operator.n_snapshots} snapshots; it must be empty: clear() it, or "
+            "make a new one"
+        )
+    if window < options.least_snapshots:
+        raise ValueError(
+            f"window must be at least {options.least_snapshots} for an operator with "
+            f"delays={options.delays}, got {window}"
+        )
+    if isinstance(operator, WindowDMD):
+        if operator.window > window:
+            raise ValueError(
+                f"operator has window={operator.window}, which the window={window} snapshots "
+                "between attempts never fill; make them equal"
+            )
+    elif operator._core_options["sharded"]:
+        raise ValueError("operator must be of whole states, made without first_row and reduce")
+    return operator
 
 
 def _integer(name: str, value: object, *, at_least: int) -> int:
