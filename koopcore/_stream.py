@@ -70,9 +70,9 @@ def stream_options(
 def require_square(array: NDArray[Any], name: str) -> None:
     """Refuse, before anything changes, values that the core would."""
     largest = np.abs(array).max(initial=0.0)
-    if not largest < (np.inf if array.dtype == np.float32 else 2.0**500):
+    if not largest < (np.inf if array.dtype == np.float32 else 2.0**490):
         raise ValueError(
-            f"{name} has a value that is not finite, or of 2^500 or more, whose square could "
+            f"{name} has a value that is not finite, or of 2^490 or more, whose square could "
             "overflow; nothing was recorded"
         )
 
