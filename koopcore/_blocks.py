@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from koopcore._arrays import as_numpy
-from koopcore._sources import Range, Source
+from koopcore._sources import PartSource, Range, Source
 
 Progress = bool | Callable[[int, int | None], None]
 Where = tuple[Range, Range]  # features, snapshots
@@ -23,6 +23,12 @@ def range_within(names: str, first: int, stop: int | None, count: int) -> Range:
     if not 0 <= first < last <= count:
         raise ValueError(f"{names}: {first} to {last} of {count} is not a range within them")
     return first, last
+
+
+def part_of(source: Source, start: int, stop: int | None) -> Source:
+    """Return the source, or what it holds of a range of snapshots."""
+    first, last = range_within("start, stop", start, stop, source.n_snapshots)
+    return source if (first, last) == (0, source.n_snapshots) else PartSource(source, first, last)
 
 
 def of_iterable(
@@ -134,7 +140,11 @@ def read_ahead(source: Source, parts: list[Where]) -> Iterator[tuple[Where, NDAr
 
 
 def refuse_nonfinite(
-    name: str, where: Where, block: NDArray[Any], cause: Exception | None = None
+    name: str,
+    where: Where,
+    block: NDArray[Any],
+    first_of_all: int = 0,
+    cause: Exception | None = None,
 ) -> None:
     """Say where the first value is that is not finite, if there is one."""
     bad = ~np.isfinite(block)
@@ -142,6 +152,7 @@ def refuse_nonfinite(
         column = int(np.flatnonzero(bad.any(axis=0))[0])
         row = int(np.flatnonzero(bad[:, column])[0])
         (row0, _), (first, stop) = where
+        first, stop = first + first_of_all, stop + first_of_all
         value, at = block[row, column], first + column
         raise ValueError(
             f"{name!r}, block of snapshots {first} to {stop - 1}: snapshot {at} has the value "

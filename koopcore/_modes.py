@@ -66,7 +66,9 @@ def write_modes(
                 first += 0 if by_columns else len(piece)
 
     _replace(Path(os.path.realpath(path)), write)
-    return (np.column_stack if by_columns else np.concatenate)(kept)
+    if not by_columns:
+        return np.concatenate(kept)
+    return np.column_stack(kept) if kept else np.empty((-(-shape[0] // every), 0), dtype)
 
 
 Pieces = tuple[tuple[int, int], np.dtype[Any], Iterator[NDArray[Any]]]

@@ -30,6 +30,8 @@ class Source:
     grid : tuple of int
         Shape of one snapshot.
     n_features, n_snapshots : int
+    first : int
+        Which snapshot of the file is the first one.
     time_first : bool
         Whether the numbers of one snapshot lie together, rather than those of one feature.
     chunk : (int, int)
@@ -43,6 +45,7 @@ class Source:
         self.dtype = _type_to_give(name, stored, as_type)
         self.n_features = math.prod(self.grid)
         self.n_snapshots = 0
+        self.first = 0
         self.time_first = True
         self.chunk = (1, 1)
 
@@ -201,6 +204,23 @@ class IndexedSource(Source):
             found = np.asarray(self._data[first:stop, ..., columns[0] : columns[1]])
             found = found.reshape(-1, width)[skip : skip + count]
         np.copyto(out, found, casting="same_kind")
+
+
+class PartSource(Source):
+    """Some successive snapshots of another source."""
+
+    def __init__(self, whole: Source, first: int, stop: int) -> None:
+        super().__init__(whole.name, whole.dtype, None, whole.grid)
+        self.first, self.n_snapshots = first, stop - first
+        self.time_first, self.chunk, self._whole = whole.time_first, whole.chunk, whole
+
+    def read(self, rows: Range, columns: Range, out: NDArray[Any]) -> None:
+        """Read a range of the part."""
+        self._whole.read(rows, (columns[0] + self.first, columns[1] + self.first), out)
+
+    def close(self) -> None:
+        """Close the source it is a part of."""
+        self._whole.close()
 
 
 def mapping_of(data: Any) -> mmap.mmap | None:

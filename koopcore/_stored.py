@@ -58,7 +58,7 @@ class StoredSnapshots(Snapshots):
         for where, block in self.located():
             part = _gram(block)
             if not np.isfinite(part.diagonal()).all():
-                refuse_nonfinite(self.source.name, where, block)
+                refuse_nonfinite(self.source.name, where, block, self.source.first)
             total = part if total is None else total + part
         assert total is not None
         return total

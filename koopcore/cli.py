@@ -1,4 +1,4 @@
-"""The command line: ``koopcore compare`` and ``koopcore tune``.
+"""The command line: ``koopcore dmd``, ``koopcore compare`` and ``koopcore tune``.
 
 Nothing here imports torch, scikit-learn or matplotlib before the arguments have been checked, so
 that help and error messages come at once.
@@ -15,14 +15,15 @@ try:
     import typer
 except ModuleNotFoundError as error:  # the core needs numpy alone
     raise SystemExit(
-        'koopcore: the command line needs typer; install it with pip install "koopcore[compare]"'
+        'koopcore: the command line needs typer; install it with pip install "koopcore[cli]"'
     ) from error
 
+from koopcore._cli_dmd import dmd
 from koopcore.compare import baselines, workloads
 
 app = typer.Typer(
     name="koopcore",
-    help="Koopman acceleration of training: measure it on your machine.",
+    help="Koopman operators: of files of snapshots, and of training, measured on your machine.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,6 +54,9 @@ DEFAULT_OPTIMIZERS = "adam,adadelta,adagrad,sgd"
 @app.callback()
 def _root() -> None:
     logging.basicConfig(format="%(name)s: %(message)s")
+
+
+app.command()(dmd)
 
 
 @app.command()

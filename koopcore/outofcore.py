@@ -21,6 +21,7 @@ from koopcore._blocks import (
     column_blocks,
     enumerate_blocks,
     of_iterable,
+    part_of,
     range_within,
     refuse_nonfinite,
     shown,
@@ -156,14 +157,13 @@ def feed(
     ranges: dict[str, Any] = {"start": start, "stop": stop, "rows": rows, "memory": memory}
     if _is_iterable(source):
         with shown(progress, None, "snapshots") as show:
-            _push_all(
-                model, enumerate_blocks(blocks(source, **ranges, **how)), "the iterable", show
-            )
+            parts = enumerate_blocks(blocks(source, **ranges, **how))
+            _push_all(model, parts, "the iterable", start, show)
         return model
     with open_source(source, **how) as opened:
         first, last = range_within("start, stop", start, stop, opened.n_snapshots)
         with shown(progress, last - first, "snapshots") as show:
-            _push_all(model, column_blocks(opened, **ranges), opened.name, show)
+            _push_all(model, column_blocks(opened, **ranges), opened.name, opened.first, show)
     return model
 
 
@@ -171,13 +171,14 @@ def _push_all(
     model: Any,
     parts: Iterable[tuple[Where, NDArray[Any]]],
     name: str,
+    first: int,
     show: Callable[[int], None],
 ) -> None:
     for where, block in parts:
         try:
             _push(model, block)
         except ValueError as error:
-            refuse_nonfinite(name, where, block, error)
+            refuse_nonfinite(name, where, block, first, error)
             raise
         show(block.shape[1])
 
@@ -200,7 +201,14 @@ def _is_iterable(source: Any) -> bool:
 
 
 def fit(
-    model: DMD, source: Any, *, progress: Progress = False, memory: int = MEMORY, **how: Any
+    model: DMD,
+    source: Any,
+    *,
+    progress: Progress = False,
+    start: int = 0,
+    stop: int | None = None,
+    memory: int = MEMORY,
+    **how: Any,
 ) -> DMD:
     """Fit a DMD to snapshots that memory does not hold: their Gram matrix summed over row blocks.
 
@@ -214,7 +222,7 @@ def fit(
     ----------
     model : DMD
         With any options.
-    source, memory, **how
+    source, start, stop, memory, **how
         As in `blocks`, without the iterables.
     progress : bool or callable
         As in `feed`, of features.
@@ -228,7 +236,8 @@ def fit(
     ------
     As `blocks` and `koopcore.DMD.fit`.
     """
-    snapshots = StoredSnapshots(open_source(source, **how), memory, progress)
+    opened = part_of(open_source(source, **how), start, stop)
+    snapshots = StoredSnapshots(opened, memory, progress)
     require(snapshots, model._options, model.solver, pairs=False, timed=False)
     gram = snapshots.gram() if model.solver != "qr" else np.empty((0, 0))
     problem = pose(snapshots, gram, pairs=False, times=None, dt=model.dt)

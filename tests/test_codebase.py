@@ -51,6 +51,8 @@ HEAVY = (
     "pandas",
     "xarray",
     "safetensors",
+    "h5py",
+    "zarr",
 )
 
 

@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.colors import LogNorm  # noqa: E402
 
-from koopcore import DMD, WindowDMD, plotting  # noqa: E402
+from koopcore import DMD, StreamingDMD, WindowDMD, plotting  # noqa: E402
 
 PAIR = 0.9 * np.exp(0.4j)
 RATES = (0.97, PAIR, PAIR.conjugate(), -0.6)
@@ -317,3 +317,24 @@ def test_wrong_arguments_are_named(model):
 def test_import_of_plotting_does_not_import_matplotlib():
     code = "import sys, koopcore.plotting; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_stream_is_drawn_from_its_newest_state_on():
+    stream = StreamingDMD(rank=4, dt=0.5).partial_fit(planted(RATES))
+    ax = plotting.plot_dynamics(stream, modes=1)
+    largest = np.argmax(np.abs(stream.amplitudes) / (1.0 - np.abs(stream.eigenvalues) ** 2) ** 0.5)
+    drawn = ax.lines[0].get_xydata()
+    expected = stream.amplitudes[largest] * stream.eigenvalues[largest] ** np.arange(100)
+    np.testing.assert_allclose(drawn[:, 0], 0.5 * np.arange(100))
+    np.testing.assert_allclose(drawn[:, 1], expected.real, rtol=1e-9)
+    assert ax.get_xlabel() == "time after the newest"
+    figure = plotting.plot_summary(stream, (10, 20))
+    assert len(figure.axes) == 4 + 6 + 3  # with the scales of three images
+
+
+def test_summary_without_modes_forms_none(model, monkeypatch):
+    monkeypatch.setattr(type(model), "modes", property(lambda self: pytest.fail("modes formed")))
+    figure = plotting.plot_summary(model, modes=False)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert sum(title.startswith("mode ") for title in titles) == 3
+    assert not any(ax.get_ylabel() == "Re mode" for ax in figure.axes)

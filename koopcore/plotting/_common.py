@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 BLUE, GREY = "#0072B2", "#8C8C8C"
+AHEAD = 100  # steps from the newest state of a stream that its dynamics are drawn for
 COLORS = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -43,6 +44,11 @@ def unit(model: Any) -> str:
     return "snapshot" if model.dt == 1.0 else "time"
 
 
+def time_label(model: Any) -> str:
+    """Say what the times of `series` are."""
+    return unit(model) if hasattr(model, "dynamics") else f"{unit(model)} after the newest"
+
+
 def history(model: Any) -> NDArray[Any] | None:
     """Return the snapshots, of several trajectories the last, if the model has them."""
     snapshots = getattr(model, "snapshots", None)
@@ -58,7 +64,10 @@ def first_amplitudes(model: Any) -> NDArray[np.float64]:
 
 
 def series(model: Any) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
-    """Return times and dynamics, of several trajectories the first's."""
+    """Return times and dynamics: of several trajectories the first's, of a stream those to come."""
+    if not hasattr(model, "dynamics"):
+        powers = np.vander(model.eigenvalues, AHEAD, increasing=True)
+        return model.dt * np.arange(float(AHEAD)), model.amplitudes[:, None] * powers
     dynamics = model.dynamics
     dynamics = dynamics[0] if isinstance(dynamics, list) else dynamics
     times = getattr(model, "times", None)

@@ -21,7 +21,7 @@ from koopcore.plotting._common import (
     mode_name,
     say_no_modes,
     series,
-    unit,
+    time_label,
 )
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def plot_dynamics(model: Any, modes: int = 3, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    model : DMD
-        Fitted.
+    model : DMD or StreamingDMD
+        Fitted. Of a stream: the 100 steps from its newest state on.
     modes : int
         How many, those with the largest root mean square of ``model.dynamics``; for real data one
         of each conjugate pair.
@@ -47,7 +47,8 @@ def plot_dynamics(model: Any, modes: int = 3, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        The axes drawn on; times in units of `model.dt`, from 0 at the first snapshot.
+        The axes drawn on; times in units of `model.dt`, from 0 at the first snapshot (of a stream:
+        at the newest one).
 
     Raises
     ------
@@ -57,7 +58,7 @@ def plot_dynamics(model: Any, modes: int = 3, ax: Axes | None = None) -> Axes:
     if operator.index(modes) < 1:
         raise ValueError(f"modes={modes!r} must be at least 1, the number of modes to draw")
     ax = axes(ax)
-    ax.set(xlabel=unit(model), ylabel=r"Re $b\,\lambda^t$", title="dynamics")
+    ax.set(xlabel=time_label(model), ylabel=r"Re $b\,\lambda^t$", title="dynamics")
     times, dynamics = series(model)
     if not len(dynamics):
         return say_no_modes(ax)

@@ -14,7 +14,7 @@ from koopcore.plotting._common import (
     mode_name,
     say_no_modes,
     series,
-    unit,
+    time_label,
 )
 from koopcore.plotting.spectrum import (
     plot_amplitudes,
@@ -29,19 +29,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def plot_summary(model: Any, shape: tuple[int, int] | None = None) -> Figure:
+def plot_summary(model: Any, shape: tuple[int, int] | None = None, *, modes: bool = True) -> Figure:
     """Plot all of a model in one figure.
 
     Singular values, eigenvalues in discrete and in continuous time, amplitudes, and the three
     largest modes with their dynamics (see `plot_dynamics`), in colours that also ring their
-    eigenvalues. Forms all modes.
+    eigenvalues. Forms all modes, unless told to leave them out.
 
     Parameters
     ----------
-    model : DMD
-        Fitted.
+    model : DMD or StreamingDMD
+        Fitted. Of a stream: dynamics of the 100 steps from its newest state on.
     shape : (int, int), optional
         Rows and columns of the state, for modes drawn as images. Default: lines.
+    modes : bool
+        Draw the modes as well as their dynamics.
 
     Returns
     -------
@@ -55,10 +57,12 @@ def plot_summary(model: Any, shape: tuple[int, int] | None = None) -> Figure:
     """
     from matplotlib import pyplot
 
-    modes, (times, dynamics) = np.asarray(model.modes), series(model)
-    check_shape(shape, len(modes))
+    states = np.asarray(model.modes) if modes else None
+    if states is not None:
+        check_shape(shape, len(states))
+    times, dynamics = series(model)
     figure = pyplot.figure(figsize=(11.0, 7.5), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.6))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.6 if modes else 0.8))
     top, bottom = parts
     singular, discrete, continuous, amplitudes = top.subplots(1, 4)
     plot_singular_values(model, singular)
@@ -69,15 +73,17 @@ def plot_summary(model: Any, shape: tuple[int, int] | None = None) -> Figure:
         ax.xaxis.label.set_fontsize(9)
         ax.yaxis.label.set_fontsize(9)
     largest = leading(model, dynamics)[:3]
-    panels = bottom.subplots(2, max(1, len(largest)), squeeze=False)
+    panels = bottom.subplots(1 + modes, max(1, len(largest)), squeeze=False)
     if not len(largest):
         for ax in panels[:, 0]:
             say_no_modes(ax)
-    for k, color, (above, below) in zip(largest, COLORS, panels.T, strict=False):
-        draw_mode(above, modes[:, k].real, shape, color)
+    for k, color, column in zip(largest, COLORS, panels.T, strict=False):
+        above, below = column[0], column[-1]
+        if states is not None:
+            draw_mode(above, states[:, k].real, shape, color)
         above.set_title(mode_name(model, k), fontsize="medium")
         below.plot(times, dynamics[k].real, color=color)
-        below.set(xlabel=unit(model), ylabel=r"Re $b\,\lambda^t$")
+        below.set(xlabel=time_label(model), ylabel=r"Re $b\,\lambda^t$")
         light_grid(below)
         _ring(model, k, color, discrete, continuous)
     return figure
