@@ -79,21 +79,6 @@ def checked_dt(dt: float) -> float:
     return float(dt)
 
 
-def stabilised(eigenvalues: NDArray[Any], unstable: str) -> NDArray[Any]:
-    """Eigenvalues as forecasts use them: those outside the unit circle treated as the option says.
-
-    The compiled fits do so by themselves; this is for what is computed from modes.
-    """
-    sizes = np.abs(eigenvalues)
-    outside = sizes > 1.0
-    if unstable == "keep" or not outside.any():
-        return eigenvalues
-    sizes = np.where(outside, sizes, 1.0)
-    factor = {"clip": 1.0 / sizes, "reflect": 1.0 / sizes**2, "drop": np.where(outside, 0.0, 1.0)}
-    moved: NDArray[Any] = eigenvalues * factor[unstable]
-    return moved
-
-
 @dataclass(frozen=True)
 class FitOptions:
     """Options of a fit, checked once, in the words of the compiled core."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from koopcore import _core
-from koopcore._base import FitOptions, Spectrum, checked_dt, positive_int, stabilised
+from koopcore._base import FitOptions, Spectrum, checked_dt, positive_int
 from koopcore._stream import Reduce, Stream, stream_options
 from koopcore._stream_control import DrivenStream, checked_inputs, real_inputs
 
@@ -374,25 +374,15 @@ class StreamingDMD(Stream, Spectrum):
             core, lift, _, _, version = self._found()
             assert self._shape is not None
             columns, single = self._given_states(x, delays)
+            ahead, newest = np.zeros((len(lift), 1)), 0.0
+            if affine:  # T^n(x) = T^n(s) + A^n (x - s), s the newest state
+                columns = columns - self._combine(ahead, version, 1.0)
+                ahead, _, newest = self._coefficients(n_steps)
+            cross = self._summed(lift.T @ self._stream.cross(columns, version))
+            if not np.isfinite(cross).all():
+                raise ValueError("x has a value that is not finite")
+            moved = core.predict(cross, float(n_steps))
             if affine:
-                result = self._predict_affine(columns, float(n_steps))
-            else:
-                cross = self._summed(lift.T @ self._stream.cross(columns, version))
-                if not np.isfinite(cross).all():
-                    raise ValueError("x has a value that is not finite")
-                result = self._combine(lift @ core.predict(cross, float(n_steps)), version)
+                moved -= core.predict(np.zeros_like(cross[:, :1]), float(n_steps))
+            result = self._combine(ahead + lift @ moved, version, newest)
             return self._shape.give(result[:, 0] if single else result)
-
-    def _predict_affine(self, columns: NDArray[Any], n_steps: float) -> NDArray[Any]:
-        """``T^n(x) = T^n(s) + A^n (x - s)``, s the newest state."""
-        if not np.isfinite(columns).all():
-            raise ValueError("x has a value that is not finite")
-        core, lift, _, _, version = self._found()
-        newest = self._combine(np.zeros((len(lift), 1)), version, 1.0)
-        coefficients, _, extra = self._coefficients(n_steps)
-        ahead = self._combine(coefficients, version, extra)
-        modes = self._combine_complex(lift @ core.mode_coefficients(), version)
-        apart = np.linalg.lstsq(modes, columns - newest, rcond=1e-7)[0]
-        values = stabilised(core.eigenvalues, self._options.unstable)
-        moved: NDArray[Any] = ahead + (modes @ (values[:, None] ** n_steps * apart)).real
-        return moved.astype(columns.dtype)

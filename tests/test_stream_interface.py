@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import DTYPES, match, planted
 
-from koopcore import StreamingDMD, WindowDMD, load, save
+from koopcore import DMD, StreamingDMD, WindowDMD, load, save
 
 RATES = (0.97, 0.9 * np.exp(0.4j), 0.9 * np.exp(-0.4j))
 N, M = 60, 24
@@ -118,6 +118,24 @@ def test_predict_advances_given_states(make, dtype, affine):
     assert three.dtype == dtype
     np.testing.assert_allclose(three, X[:, 3:8], **close(dtype))
     assert model.predict(X[:, :1]).shape == (N, 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"exact": False}, {"variant": "tls"}, {"variant": "symmetric", "unstable": "keep"}],
+    ids=repr,
+)
+def test_predict_of_any_state_is_that_of_a_batch_fit(make, affine, options):
+    rng = np.random.default_rng(1)
+    X = trajectory(affine=affine)[:, :M] + 1e-2 * rng.standard_normal((N, M))
+    wide = {"oversampling": M} if make is KINDS["stream"] else {}
+    model = make(affine=affine, **options, **wide).partial_fit(X)
+    batch = DMD(rank=3, affine=affine, solver="gram", **options).fit(X)
+    x = rng.standard_normal((N, 4))  # not of the span of the modes
+    for n_steps in (1, 2.5):
+        np.testing.assert_allclose(
+            model.predict(x, n_steps), batch.predict(x, n_steps), rtol=0, atol=1e-10
+        )
 
 
 def test_predict_with_delays_takes_stacked_states(make):
