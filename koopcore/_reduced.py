@@ -19,6 +19,7 @@ from koopcore import _core
 from koopcore._base import Rank, one_of
 
 FLOATS = [np.float64, np.float32]  # other dtypes become the first
+OUR_WORDS = {"rank": "n_components", "block": "batch_size"}
 Result = TypeVar("Result")
 
 
@@ -64,19 +65,14 @@ class ReducedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         )
         return rows
 
-    def _reduce(self, model: koopcore.DMD | koopcore.WindowDMD) -> None:
+    def _reduce(self, model: koopcore.DMD | koopcore.WindowDMD | koopcore.StreamingDMD) -> None:
         """Take from a fit what predictions need.
 
         Only the basis is formed; it is orthonormalised once more, because it comes so only up to
         the rounding of the Gram matrix. All the rest are products of small matrices.
         """
-        problem, fitted = in_our_words(model._state)
-        fit, lead = fitted.core, problem.factor
-        coefficients = fit.basis_coefficients()
-        last = np.eye(len(problem.gram))[:, -1:]
-        rows = model._combine(np.hstack([coefficients, last]))
-        basis, to_basis = _orthonormal(rows[:, :-1])
-        seen = problem.gram @ coefficients if lead is None else lead.T @ (lead @ coefficients)
+        fit, basis, last, seen, unit = in_our_words(lambda: _parts(model))
+        basis, to_basis = _orthonormal(basis)
         images = fit.predict(seen, 1) - fit.predict(np.zeros_like(seen[:, :1]), 1)
         ahead = fit.forecast(1.0)
         if self.affine:  # relative to the origin, like every state
@@ -84,10 +80,10 @@ class ReducedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.components_ = basis.T
         self.n_components_ = len(self.components_)
         self.operator_ = to_basis @ (seen.T @ images) @ np.linalg.pinv(to_basis)
-        self._ahead = to_basis @ (seen.T @ ahead)
+        self._ahead = to_basis @ (seen.T @ ahead) * unit
         self._mode_coordinates = (to_basis @ (seen.T @ fit.mode_coefficients())).T
         self.drift_ = self._ahead if self.affine else np.zeros(self.n_components_)
-        self.origin_ = rows[:, -1].copy() if self.affine else None
+        self.origin_ = last if self.affine else None
         self.eigenvalues_ = model.eigenvalues
         self.omega_ = model.omega
         self.singular_values_ = model.singular_values
@@ -197,6 +193,91 @@ class ReducedModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return 1.0 - missed / moved
 
 
+class FedModel(ReducedModel):
+    """What takes rows as they come, and fits to what its window or stream then holds."""
+
+    n_samples_seen_: int
+    _stream: Any
+
+    def _new_stream(self) -> Any:
+        raise NotImplementedError
+
+    def _least_rows(self, stream: Any) -> int:
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Forget what was seen and fit to X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            As in `DMD.fit`; a window keeps the last rows.
+        y : ignored
+
+        Returns
+        -------
+        Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or X is not as described, or X has too few rows.
+        """
+        stream = self._new_stream()
+        least = self._least_rows(stream)
+        rows = validate_data(self, X, dtype=FLOATS, ensure_min_samples=least)
+        return self._append(stream, rows, seen=0)
+
+    def partial_fit(self, X: Any, y: Any = None) -> Any:
+        """Append the rows of X and fit to what is then held.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The next rows; a single one is enough. Converted to the dtype of the first ones.
+        y : ignored
+
+        Returns
+        -------
+        Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or X is not as described; what was seen then still counts.
+        """
+        if not hasattr(self, "_stream"):
+            stream = self._new_stream()
+            return self._append(stream, validate_data(self, X, dtype=FLOATS), seen=0)
+        rows = validate_data(self, X, reset=False, dtype=self._stream._shape.dtype)
+        return self._append(self._stream, rows, seen=self.n_samples_seen_)
+
+    def _append(self, stream: Any, rows: NDArray[Any], seen: int) -> Any:
+        stream.partial_fit(rows[-getattr(stream, "window", 0) :].T)
+        self._stream = stream
+        self.n_samples_seen_ = seen + len(rows)
+        if stream.n_snapshots >= self._least_rows(stream):
+            self._reduce(stream)
+        return self
+
+
+def _parts(model: Any) -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[np.float64], float]:
+    """(small fit, basis, newest state, the fit's columns^T basis, unit of these columns)."""
+    if isinstance(model, koopcore.StreamingDMD):
+        fit, lift, unit, _, version = model._found()
+        basis = model._combine(lift @ fit.basis_coefficients(), version)
+        last = model._combine(
+            np.zeros((len(lift), 1)), version, float(model._options.affine != "none")
+        )
+        return fit, basis, last[:, 0].copy(), lift.T @ model._stream.cross(basis, version), unit
+    problem, fitted = model._state()
+    coefficients, lead = fitted.core.basis_coefficients(), problem.factor
+    newest = np.eye(len(problem.gram))[:, -1:]
+    rows = model._combine(np.hstack([coefficients, newest]))
+    seen = problem.gram @ coefficients if lead is None else lead.T @ (lead @ coefficients)
+    return fitted.core, rows[:, :-1], rows[:, -1].copy(), seen, 1.0
+
+
 def _orthonormal(basis: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Q and R of ``basis = Q R``, each column of Q with its largest entry positive."""
     if basis.shape[1] == 0:
@@ -207,14 +288,15 @@ def _orthonormal(basis: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]
 
 
 def in_our_words(call: Callable[[], Result]) -> Result:
-    """Let errors name the argument as it is called here: `n_components`, elsewhere `rank`."""
+    """Let errors name the arguments as they are called here."""
     try:
         return call()
     except (TypeError, ValueError) as error:
-        if not str(error).startswith("rank="):
+        theirs, equals, rest = str(error).partition("=")
+        if not equals or theirs not in OUR_WORDS:
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"n_components{str(error).removeprefix('rank')}") from None
+        raise kind(f"{OUR_WORDS[theirs]}={rest}") from None
 
 
 def _checked_steps(horizon: int | ArrayLike) -> list[int]:

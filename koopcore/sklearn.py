@@ -1,22 +1,21 @@
 """The estimators under scikit-learn's rules: rows are snapshots in time, columns are features.
 
 A fitted estimator holds the reduced model alone, (n_components + 1) rows of features and some small
-matrices, and none of the data; only `WindowDMD` keeps its window.
+matrices, and none of the data; what has `partial_fit` also keeps its window or its stream.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 import koopcore
 from koopcore._base import Rank
-from koopcore._reduced import FLOATS, ReducedModel, in_our_words
+from koopcore._pca import StreamingPCA
+from koopcore._reduced import FLOATS, FedModel, ReducedModel, in_our_words
 
-__all__ = ["DMD", "WindowDMD"]
+__all__ = ["DMD", "StreamingDMD", "StreamingPCA", "WindowDMD"]
 
 
 class DMD(ReducedModel):
@@ -123,7 +122,7 @@ class DMD(ReducedModel):
         return self
 
 
-class WindowDMD(ReducedModel):
+class WindowDMD(FedModel):
     """Dynamic mode decomposition of the last `window` rows of a stream.
 
     `koopcore.WindowDMD` (see there) for pipelines: `partial_fit` appends rows and then fits to what
@@ -179,83 +178,92 @@ class WindowDMD(ReducedModel):
         self.unstable = unstable
         self.dt = dt
 
-    def fit(self, X: Any, y: Any = None) -> WindowDMD:
-        """Forget what was seen and fit to the last `window` rows of X.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            As in `DMD.fit`.
-        y : ignored
-
-        Returns
-        -------
-        WindowDMD
-            Itself.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or X is not as described, or X has too few rows.
-        """
-        stream = self._new_stream()
-        least = _least_rows(stream)
-        rows = validate_data(self, X, dtype=FLOATS, ensure_min_samples=least)
-        return self._append(stream, rows, seen=0)
-
-    def partial_fit(self, X: Any, y: Any = None) -> WindowDMD:
-        """Append the rows of X to the window and fit to what it then holds.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The next rows; a single one is enough. Converted to the dtype of the first ones.
-        y : ignored
-
-        Returns
-        -------
-        WindowDMD
-            Itself.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or X is not as described; the window is then unchanged.
-        """
-        if not hasattr(self, "_stream"):
-            stream = self._new_stream()
-            return self._append(stream, validate_data(self, X, dtype=FLOATS), seen=0)
-        rows = validate_data(self, X, reset=False, dtype=self._stream._shape.dtype)
-        return self._append(self._stream, rows, seen=self.n_samples_seen_)
-
     def _new_stream(self) -> koopcore.WindowDMD:
         options = self._shared_options()
         return in_our_words(lambda: koopcore.WindowDMD(self.window, **options))
 
-    def _append(self, stream: koopcore.WindowDMD, rows: NDArray[Any], seen: int) -> WindowDMD:
-        for row in rows[-self.window :]:
-            stream.update(row)
-        self._stream = stream
-        self.n_samples_seen_ = seen + len(rows)
-        if stream.n_snapshots >= _least_rows(stream):
-            self._reduce(stream)
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        if "_stream" in state:  # compiled: kept as its rows
-            stream = state["_stream"]
-            state["_stream"] = stream._combine(np.eye(stream.n_snapshots)).T
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "_stream" in state:
-            self._stream = self._new_stream()
-            for row in state["_stream"]:
-                self._stream.update(row)
+    def _least_rows(self, stream: koopcore.WindowDMD) -> int:
+        options = stream._options
+        return options.least_snapshots - 1 + max(1, options.max_rank)
 
 
-def _least_rows(stream: koopcore.WindowDMD) -> int:
-    options = stream._options
-    return options.least_snapshots - 1 + max(1, options.max_rank)
+class StreamingDMD(FedModel):
+    """Dynamic mode decomposition of all rows of a stream, in one pass and constant memory.
+
+    `koopcore.StreamingDMD` (see there) for pipelines: `partial_fit` appends rows and then fits to
+    all that was seen, so blocks of rows cost fewer fits than single ones.
+
+    Parameters
+    ----------
+    n_components : int
+        Components, at most.
+    variant, affine, ridge, constraint, unstable, dt
+        As in `DMD`; there is no ``variant="optimized"``.
+    forgetting : float in (0, 1]
+        Factor of the weight of a step in the fit per later step; 1 forgets nothing.
+    oversampling : int
+        Directions kept beyond `n_components`.
+    batch_size : int
+        Rows gathered before the directions are brought up to date.
+    tol : float or None
+        Share of a row that makes a new direction.
+
+    Attributes
+    ----------
+    n_samples_seen_ : int
+        Rows since the last `fit`.
+    components_, operator_, drift_, origin_, eigenvalues_, omega_, modes_, singular_values_, ...
+        As in `DMD`. They appear with the second row, with `affine` with the third.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> t = np.arange(400)[:, None]
+    >>> X = 0.99**t * [1.0, 2.0, 0.5] + 0.9**t * [1.0, -1.0, 0.0]
+    >>> model = StreamingDMD(n_components=2)
+    >>> for block in np.split(X, 40):
+    ...     _ = model.partial_fit(block)
+    >>> model.eigenvalues_.real.round(6).tolist()
+    [0.99, 0.9]
+    """
+
+    def __init__(
+        self,
+        n_components: int = 10,
+        *,
+        variant: str = "standard",
+        affine: bool = False,
+        ridge: float = 0.0,
+        constraint: str | None = None,
+        forgetting: float = 1.0,
+        oversampling: int = 10,
+        batch_size: int = 16,
+        tol: float | None = None,
+        unstable: str = "clip",
+        dt: float = 1.0,
+    ) -> None:
+        self.n_components = n_components
+        self.variant = variant
+        self.affine = affine
+        self.ridge = ridge
+        self.constraint = constraint
+        self.forgetting = forgetting
+        self.oversampling = oversampling
+        self.batch_size = batch_size
+        self.tol = tol
+        self.unstable = unstable
+        self.dt = dt
+
+    def _new_stream(self) -> koopcore.StreamingDMD:
+        options = self._shared_options()
+        return in_our_words(
+            lambda: koopcore.StreamingDMD(
+                forgetting=self.forgetting,
+                oversampling=self.oversampling,
+                block=self.batch_size,
+                **options,
+            )
+        )
+
+    def _least_rows(self, stream: koopcore.StreamingDMD) -> int:
+        return stream._options.least_snapshots

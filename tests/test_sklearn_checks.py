@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
-from koopcore.sklearn import DMD, WindowDMD
+from koopcore.sklearn import DMD, StreamingDMD, StreamingPCA, WindowDMD
 
 ESTIMATORS = [
     DMD(),
@@ -26,6 +26,12 @@ ESTIMATORS = [
     WindowDMD(),
     WindowDMD(window=7, affine=True),
     WindowDMD(window=5, n_components=2, variant="tls"),
+    StreamingDMD(),
+    StreamingDMD(n_components=2, affine=True),
+    StreamingDMD(n_components=1, variant="tls", forgetting=0.9, oversampling=0, batch_size=3),
+    StreamingPCA(),
+    StreamingPCA(n_components=1, whiten=True),
+    StreamingPCA(n_components=2, forgetting=0.9, oversampling=0, batch_size=3),
 ]
 # Checks of scikit-learn that check_estimator leaves out, but its own estimators are held to.
 FURTHER = [
@@ -49,9 +55,9 @@ def test_check_estimator_passes(estimator):
 
 def test_check_estimator_skips_nothing_where_array_api_is_on():
     code = (
-        "from koopcore.sklearn import DMD, WindowDMD\n"
+        "from koopcore.sklearn import DMD, StreamingDMD, StreamingPCA, WindowDMD\n"
         "from sklearn.utils.estimator_checks import check_estimator\n"
-        "for estimator in (DMD(), WindowDMD()):\n"
+        "for estimator in (DMD(), WindowDMD(), StreamingDMD(), StreamingPCA()):\n"
         "    results = check_estimator(estimator, on_skip=None)\n"
         "    assert {r['status'] for r in results} == {'passed'}, results\n"
     )
@@ -64,6 +70,6 @@ def test_check_estimator_skips_nothing_where_array_api_is_on():
 
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
 @pytest.mark.parametrize("check", FURTHER, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("estimator", ESTIMATORS[:2] + ESTIMATORS[-3:-1], ids=repr)
+@pytest.mark.parametrize("estimator", ESTIMATORS[:2] + ESTIMATORS[-9::2], ids=repr)
 def test_further_checks_of_scikit_learn_pass(estimator, check):
     check(type(estimator).__name__, clone(estimator))
