@@ -84,7 +84,7 @@ def test_a_row_block_alone_does_not_pretend_to_know_the_state():
     with pytest.raises(ValueError, match="it needs reduce= for this"):
         rows.streams[0].predict(X[ROWS[0], 0])
     affine = row_blocks(StreamingDMD, affine=True).partial_fit([X[r] for r in ROWS])
-    with pytest.raises(ValueError, match="whole states|needs reduce="):
+    with pytest.raises(ValueError, match=r"whole states|needs reduce="):
         affine.streams[0].predict(X[ROWS[0], 0])
     basis = row_blocks(StreamingSVD).partial_fit([X[r] for r in ROWS])
     with pytest.raises(ValueError, match="it needs reduce= for this"):
