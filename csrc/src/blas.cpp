@@ -77,11 +77,12 @@ void check_info(int info, const char* routine) {
                               << (info > 0 ? " (no convergence)" : " (bad argument)");
 }
 
-// The array with room for at least `size` numbers; returns how many it takes.
+// The array with room for at least `size` numbers. Returns `size`, not what there is: LAPACK may
+// choose its blocks by it, and a result must not depend on what the array was used for before.
 template <class Number, class Size>
 int grown(std::vector<Number>& array, Size size) {
   if (array.size() < static_cast<size_t>(size)) array.resize(static_cast<size_t>(size));
-  return static_cast<int>(array.size());
+  return static_cast<int>(size);
 }
 
 template <class Scalar>

@@ -96,13 +96,14 @@ void mirror_upper(MatrixView<double> g) {
     for (int64_t i = 0; i < j; ++i) g(j, i) = g(i, j);
 }
 
-// out rows [row, row + rows) = op(block) c, widened result handed to `store(i, j, value)`.
+// out rows [row, row + rows) = op(block) c, widened result handed to `store(i, j, value)`. Products
+// lie behind the block in the scratch.
 template <class T, class Store>
 void combine_blocks(StridedView<const T> x, MatrixView<const double> c, BlockScratch& scratch,
                     Store store) {
-  std::vector<double> products(static_cast<size_t>(scratch.block_rows() * c.cols));
+  double* const products = scratch.data() + rounded_up(scratch.block_rows()) * x.cols;
   for_each_block(x, scratch, [&](const Block& block, int64_t row, int64_t rows) {
-    MatrixView<double> product{products.data(), rows, c.cols, rows};
+    const MatrixView<double> product{products, rows, c.cols, rows};
     blas::gemm(block.op(), Op::kNone, 1.0, block.view, c, 0.0, product);
     for (int64_t j = 0; j < c.cols; ++j)
       for (int64_t i = 0; i < rows; ++i) store(row + i, j, product(i, j));
@@ -176,7 +177,7 @@ void update_gram(MatrixView<const T> x, const std::vector<ColumnRange>& changed,
 
 template <class T>
 void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out) {
-  BlockScratch scratch(x.rows, std::max(x.cols, c.cols));
+  BlockScratch scratch(x.rows, x.cols + c.cols);
   combine(x, c, out, scratch);
 }
 
@@ -199,7 +200,7 @@ void combine(StridedView<const T> x, MatrixView<const std::complex<double>> c,
       parts(i, 2 * j) = c(i, j).real();
       parts(i, 2 * j + 1) = c(i, j).imag();
     }
-  BlockScratch scratch(x.rows, std::max(x.cols, parts.cols()));
+  BlockScratch scratch(x.rows, x.cols + parts.cols());
   combine_blocks(x, parts.view(), scratch, [&](int64_t i, int64_t j, double value) {
     reinterpret_cast<T*>(&out(i, j / 2))[j % 2] = static_cast<T>(value);
   });

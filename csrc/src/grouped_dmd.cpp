@@ -143,7 +143,7 @@ void GroupedDmd::combine(StridedView<const T> x, MatrixView<const double> coeffi
   std::vector<std::unique_ptr<BlockScratch>> scratch(static_cast<size_t>(n_threads_));
   parallel_for(groups(), n_threads_, [&](int64_t i, int worker) {
     std::unique_ptr<BlockScratch>& own = scratch[static_cast<size_t>(worker)];
-    if (!own) own = std::make_unique<BlockScratch>(longest(segments_), std::max(snapshots_, k));
+    if (!own) own = std::make_unique<BlockScratch>(longest(segments_), snapshots_ + k);
     const Segment& segment = segments_[static_cast<size_t>(i)];
     koopcore::combine<T>(rows_of(x, segment), coefficients.block(0, i * k, snapshots_, k),
                          out.block(segment.start, 0, segment.rows(), k), *own);

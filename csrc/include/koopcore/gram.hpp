@@ -51,7 +51,7 @@ void update_gram(MatrixView<const T> x, const std::vector<ColumnRange>& changed,
 template <class T>
 void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out);
 
-/// The same with scratch of the caller, made for max(x.cols, c.cols) columns.
+/// The same with scratch of the caller, made for x.cols + c.cols columns; allocates nothing.
 template <class T>
 void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out,
              BlockScratch& scratch);
