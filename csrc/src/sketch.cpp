@@ -39,8 +39,7 @@ KOOPCORE_INLINE void add_whole(const T* x, const Panel& panel, int64_t runs, dou
   }
 }
 
-KOOPCORE_PER_PROCESSOR(add_runs32,
-                       (const float* x, const Panel& panel, int64_t runs, double* sums),
+KOOPCORE_PER_PROCESSOR(add_runs32, (const float* x, const Panel& panel, int64_t runs, double* sums),
                        (x, panel, runs, sums), add_whole)
 KOOPCORE_PER_PROCESSOR(add_runs64,
                        (const double* x, const Panel& panel, int64_t runs, double* sums),

@@ -12,14 +12,18 @@ namespace koopcore::detail {
 
 constexpr int64_t kNone = std::numeric_limits<int64_t>::min();
 
-/// e with 2^(e - 1) <= largest |entry| * scale < 2^e; kNone where all are zero.
-inline int64_t exponent_of(MatrixView<const double> a, double scale) {
+inline double largest_entry(MatrixView<const double> a) {
   double largest = 0.0;
   for (int64_t j = 0; j < a.cols; ++j)
     for (int64_t i = 0; i < a.rows; ++i) largest = std::max(largest, std::abs(a(i, j)));
-  if (!(largest * scale > 0.0)) return kNone;
+  return largest;
+}
+
+/// e with 2^(e - 1) <= size < 2^e; kNone for zero.
+inline int64_t exponent_of(double size) {
+  if (!(size > 0.0)) return kNone;
   int exponent = 0;
-  std::frexp(largest * scale, &exponent);
+  std::frexp(size, &exponent);
   return exponent;
 }
 

@@ -26,6 +26,8 @@ StreamingDmdOptions checked(const StreamingDmdOptions& o) {
   return o;
 }
 
+constexpr int64_t kMostBlocked = 129;  // LAPACK's blocks of columns are no wider, and one more
+
 void set_zero(MatrixView<double> a) {
   for (int64_t j = 0; j < a.cols; ++j) std::fill_n(a.col(j), a.rows, 0.0);
 }
@@ -51,9 +53,12 @@ StreamingDmd<T>::StreamingDmd(std::vector<int64_t> segment_sizes,
   history_ = Matrix<double>(width, width);
   tail_ = Matrix<double>(stride(), options_.delays);
   ages_.resize(static_cast<size_t>(block));
+  ends_pair_.resize(static_cast<size_t>(block));
   pending_inputs_ = Matrix<double>(options_.inputs, block);
   stack_ = Matrix<double>(width + block, width);
   coordinates_ = Matrix<double>(stride(), options_.delays + block);
+  // What keep_history() will need: once the basis has moved it must not fail for want of memory.
+  work_.numbers.resize(static_cast<size_t>(kMostBlocked * width));
 }
 
 template <class T>
@@ -84,9 +89,9 @@ void StreamingDmd<T>::push_state(const T* const* segments, const double* inputs)
         << "state " << seen_ << " of the stream has a value that is not finite; it was not "
         << "recorded";
   } else {
-    commit(1, inputs == nullptr ? MatrixView<const double>{}
-                                : MatrixView<const double>{inputs, options_.inputs, 1,
-                                                           options_.inputs});
+    commit(1, inputs == nullptr
+                  ? MatrixView<const double>{}
+                  : MatrixView<const double>{inputs, options_.inputs, 1, options_.inputs});
   }
   ++seen_;
   if (!options_.differences) return;
@@ -107,10 +112,22 @@ void StreamingDmd<T>::commit(int64_t count, View inputs) {
     for (int64_t i = 0; i < options_.inputs; ++i) pending_inputs_(i, pending + j) = inputs(i, j);
   }
   const int64_t next_age = std::min(options_.delays, age_ + count);
-  // No forgetting on the way to a state without predecessor.
-  svd_.commit(count, age_ > 0 ? 1.0 : 0.0);
+  note_inputs(pending + count);
+  try {  // no forgetting on the way to a state without predecessor
+    svd_.commit(count, age_ > 0 ? 1.0 : 0.0);
+  } catch (...) {
+    note_inputs(pending);
+    throw;
+  }
   if (svd_.pending_ == 0) follow_absorption(basis, pending + count);
   age_ = next_age;
+}
+
+// Inputs and states share a unit.
+template <class T>
+void StreamingDmd<T>::note_inputs(int64_t pending) {
+  svd_.others_in_block_ = detail::largest_entry(
+      std::as_const(pending_inputs_).view().block(0, 0, options_.inputs, pending));
 }
 
 template <class T>
@@ -119,8 +136,12 @@ void StreamingDmd<T>::push_block(StridedView<const T> block, View inputs) {
   KOOPCORE_REQUIRE(block.rows == state_size())
       << "block has " << block.rows << " rows; the state has " << state_size() << " numbers";
   check_inputs(inputs, options_.inputs, block.cols);
+  if (block.cols == 0) return;
   const int64_t room = options_.stream.block - svd_.pending_;
-  if (options_.differences || block.cols > room) svd_.check_block(block);
+  if (options_.differences)
+    svd_.check_block(block, has_previous_ == 1 ? previous_.data() : nullptr, true);
+  else if (block.cols > room)
+    svd_.check_block(block, nullptr, false);
   if (options_.differences) return push_differences(block);
   svd_.require_room(block.cols);
   for (int64_t first = 0; first < block.cols;) {
@@ -161,8 +182,8 @@ void StreamingDmd<T>::push_pairs(StridedView<const T> x, StridedView<const T> y,
       << "x is (" << x.rows << ", " << x.cols << ") and y (" << y.rows << ", " << y.cols
       << "); expected " << state_size() << " rows and equally many columns";
   check_inputs(inputs, options_.inputs, x.cols);
-  svd_.check_block(x);
-  svd_.check_block(y);
+  svd_.check_block(x, nullptr, false);
+  svd_.check_block(y, nullptr, false);
   svd_.require_room(2 * x.cols);
   for (int64_t j = 0; j < x.cols; ++j) {
     age_ = 0;
@@ -196,7 +217,8 @@ int64_t StreamingDmd<T>::fill(View transition, int64_t pending, int64_t stride_t
   blas::gemm(Op::kNone, Op::kNone, 1.0, to_new, tail_.view().block(0, 0, basis, delays), 0.0,
              coordinates.block(0, 0, kept, delays));
   for (int64_t j = 0; j < delays; ++j)
-    std::copy_n(tail_.view().col(j) + svd_.capacity_, inputs, coordinates.col(j) + stride_to - inputs);
+    std::copy_n(tail_.view().col(j) + svd_.capacity_, inputs,
+                coordinates.col(j) + stride_to - inputs);
   for (int64_t j = 0; j < pending; ++j) {
     const double weight = svd_.column_weights_[static_cast<size_t>(j)];
     for (int64_t i = 0; i < kept; ++i)
@@ -215,7 +237,7 @@ int64_t StreamingDmd<T>::fill(View transition, int64_t pending, int64_t stride_t
   }
   int64_t row = past_rows;
   for (int64_t j = 0; j < pending; ++j) {
-    if (ages_[static_cast<size_t>(j)] < delays) continue;
+    if (!ends_pair_[static_cast<size_t>(j)]) continue;
     const double scale = svd_.column_weights_[static_cast<size_t>(j)] * svd_.block_scale_;
     for (int64_t d = 0; d < lags(); ++d)
       for (int64_t i = 0; i < stride_to; ++i)
@@ -231,6 +253,7 @@ void StreamingDmd<T>::follow_absorption(int64_t basis_before, int64_t pending) {
       std::as_const(svd_.transition_).view().block(0, 0, svd_.basis_size_, basis_before + pending);
   const MatrixView<double> coordinates =
       coordinates_.view().block(0, 0, stride(), options_.delays + pending);
+  sound_ = count_pairs(pending);
   const int64_t rows = fill(transition, pending, stride(), stack_.view(), coordinates);
   keep_history(rows);
   for (int64_t j = 0; j < options_.delays; ++j)
@@ -238,12 +261,26 @@ void StreamingDmd<T>::follow_absorption(int64_t basis_before, int64_t pending) {
   pairs_ = pairs_ * svd_.fading_ + pairs_in_block(pending);
 }
 
+// Which of the pending columns end a trajectory of full length without vanishing states. Returns
+// what `sound_` becomes when they are absorbed.
+template <class T>
+int64_t StreamingDmd<T>::count_pairs(int64_t pending) {
+  int64_t sound = sound_;
+  for (int64_t j = 0; j < pending; ++j) {
+    const auto at = static_cast<size_t>(j);
+    const bool vanishing = svd_.vanishing_[at] != 0;
+    ends_pair_[at] = !vanishing && std::min(ages_[at], sound) >= options_.delays;
+    sound = vanishing ? 0 : std::min(options_.delays, sound + 1);
+  }
+  return sound;
+}
+
 template <class T>
 double StreamingDmd<T>::pairs_in_block(int64_t pending) const {
   double sum = 0.0;
   for (int64_t j = 0; j < pending; ++j) {
     const double weight = svd_.column_weights_[static_cast<size_t>(j)];
-    if (ages_[static_cast<size_t>(j)] >= options_.delays) sum += weight * weight;
+    if (ends_pair_[static_cast<size_t>(j)]) sum += weight * weight;
   }
   return sum;
 }
@@ -265,17 +302,19 @@ void StreamingDmd<T>::absorb() {
   follow_absorption(basis, pending);
 }
 
-#define KOOPCORE_INSTANTIATE(T)                                                                  \
-  template StreamingDmd<T>::StreamingDmd(std::vector<int64_t>, const StreamingDmdOptions&);      \
-  template void StreamingDmd<T>::push(const T* const*, const double*);                           \
-  template void StreamingDmd<T>::push_block(StridedView<const T>, View);                         \
-  template void StreamingDmd<T>::push_pairs(StridedView<const T>, StridedView<const T>, View);   \
-  template void StreamingDmd<T>::start_trajectory();                                             \
-  template int64_t StreamingDmd<T>::fill(View, int64_t, int64_t, MatrixView<double>,             \
-                                         MatrixView<double>) const;                              \
-  template double StreamingDmd<T>::pairs_in_block(int64_t) const;                                \
-  template void StreamingDmd<T>::follow_absorption(int64_t, int64_t);                            \
-  template void StreamingDmd<T>::keep_history(int64_t);                                          \
+#define KOOPCORE_INSTANTIATE(T)                                                                \
+  template StreamingDmd<T>::StreamingDmd(std::vector<int64_t>, const StreamingDmdOptions&);    \
+  template void StreamingDmd<T>::push(const T* const*, const double*);                         \
+  template void StreamingDmd<T>::push_block(StridedView<const T>, View);                       \
+  template void StreamingDmd<T>::push_pairs(StridedView<const T>, StridedView<const T>, View); \
+  template void StreamingDmd<T>::start_trajectory();                                           \
+  template int64_t StreamingDmd<T>::fill(View, int64_t, int64_t, MatrixView<double>,           \
+                                         MatrixView<double>) const;                            \
+  template int64_t StreamingDmd<T>::count_pairs(int64_t);                                      \
+  template double StreamingDmd<T>::pairs_in_block(int64_t) const;                              \
+  template void StreamingDmd<T>::note_inputs(int64_t);                                         \
+  template void StreamingDmd<T>::follow_absorption(int64_t, int64_t);                          \
+  template void StreamingDmd<T>::keep_history(int64_t);                                        \
   template void StreamingDmd<T>::absorb();
 KOOPCORE_INSTANTIATE(float)
 KOOPCORE_INSTANTIATE(double)

@@ -53,6 +53,7 @@ typename StreamingDmd<T>::Moments StreamingDmd<T>::moments_locked() {
   const int64_t total = coordinates_of.rows, to = total + inputs, width = lags() * to;
   Matrix<double> stack(std::max(history_.rows() + p, width), width);
   Matrix<double> coordinates(to, delays + p);
+  count_pairs(p);
   fill(coordinates_of, p, to, stack.view(), coordinates.view());
   blas::householder_r(stack.view());
   out.rows = triangle(std::as_const(stack).view());
@@ -62,8 +63,7 @@ typename StreamingDmd<T>::Moments StreamingDmd<T>::moments_locked() {
     for (int64_t j = 0; j < delays; ++j)
       for (int64_t i = 0; i < to; ++i) out.last(i, j) = coordinates(i, p + j) * scale;
   }
-  for (int64_t j = 0; j < total; ++j)
-    std::copy_n(e.col(j), e.rows, svd_.on_data_.view().col(j));
+  for (int64_t j = 0; j < total; ++j) std::copy_n(e.col(j), e.rows, svd_.on_data_.view().col(j));
   svd_.to_columns(0, total);
   out.lift = Matrix<double>(svd_.used(), total);
   for (int64_t j = 0; j < total; ++j)
@@ -102,8 +102,8 @@ Matrix<double> StreamingDmd<T>::virtual_columns(const Moments& m) const {
 template <class T>
 typename StreamingDmd<T>::Fit StreamingDmd<T>::fit(DmdOptions options) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  KOOPCORE_REQUIRE(options_.inputs == 0)
-      << "a stream with " << options_.inputs << " inputs has no fit of states alone; take moments()";
+  KOOPCORE_REQUIRE(options_.inputs == 0) << "a stream with " << options_.inputs
+                                         << " inputs has no fit of states alone; take moments()";
   KOOPCORE_REQUIRE(!options.hard_threshold)
       << "the hard threshold counts snapshots, which a stream does not keep";
   const Moments m = moments_locked();
@@ -122,8 +122,8 @@ typename StreamingDmd<T>::Fit StreamingDmd<T>::fit(DmdOptions options) {
   // The share is of the mean energy of a pair; the virtual ones are fewer and larger.
   options.ridge *= static_cast<double>(rows) / m.pairs;
   if (!(options.tolerance >= 0.0)) options.tolerance = kTolerance<T>;
-  Fit out{Dmd::from_factor(columns.view(), layout, options), Matrix<double>(svd_.used(), columns.cols()),
-          m.unit, m.last.cols() > 0, m.version};
+  Fit out{Dmd::from_factor(columns.view(), layout, options),
+          Matrix<double>(svd_.used(), columns.cols()), m.unit, m.last.cols() > 0, m.version};
   if (m.lift.cols() > 0)
     blas::gemm(Op::kNone, Op::kNone, 1.0, m.lift.view(), columns.view(), 0.0, out.lift.view());
   return out;
@@ -141,7 +141,8 @@ void StreamingDmd<T>::combine(View coefficients, int64_t version, double newest,
     const int64_t size = segment_sizes()[s];
     for (int64_t j = 0; j < coefficients.cols; ++j)
       for (int64_t i = 0; i < size; ++i)
-        segments[s][i + j * size] += static_cast<T>(newest) * previous_[static_cast<size_t>(row + i)];
+        segments[s][i + j * size] +=
+            static_cast<T>(newest) * previous_[static_cast<size_t>(row + i)];
     row += size;
   }
 }
@@ -241,7 +242,7 @@ void StreamingDmd<T>::append_rows(View rows, int64_t stride_from, View to_new, d
 template <class T>
 template <class Archive>
 void StreamingDmd<T>::archive(Archive& numbers) {
-  for (int64_t* value : {&seen_, &age_, &has_previous_}) numbers(*value);
+  for (int64_t* value : {&seen_, &age_, &has_previous_, &sound_}) numbers(*value);
   numbers(pairs_);
   for (int64_t j = 0; j < history_.cols(); ++j)
     for (int64_t i = 0; i <= j; ++i) numbers(history_(i, j));
@@ -269,37 +270,60 @@ typename StreamingSvd<T>::State StreamingDmd<T>::state() {
   return out;
 }
 
+// What `archive` will read: the numbers behind those of the svd.
+template <class T>
+void StreamingDmd<T>::check_own_numbers(const std::vector<double>& numbers, int64_t first) const {
+  detail::check_numbers(numbers);
+  const auto at = static_cast<size_t>(first);
+  const double delays = static_cast<double>(options_.delays);
+  detail::check_integer(numbers, at, 0.0, 0x1p53);
+  detail::check_integer(numbers, at + 1, 0.0, delays);
+  detail::check_integer(numbers, at + 2, 0.0, options_.differences ? 1.0 : 0.0);
+  detail::check_integer(numbers, at + 3, 0.0, delays);
+  KOOPCORE_REQUIRE(numbers[at + 4] >= 0.0)
+      << "number " << at + 4 << " of the state is " << numbers[at + 4] << "; it counts from 0";
+  const auto step = static_cast<size_t>(1 + options_.inputs);
+  for (size_t i = numbers.size(), k = static_cast<size_t>(numbers[1]); k > 0; --k)
+    detail::check_integer(numbers, i -= step, 0.0, delays);
+}
+
 template <class T>
 void StreamingDmd<T>::restore(MatrixView<const T> columns, const std::vector<double>& numbers) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const int64_t of_svd = StreamingSvd<T>::numbers_of_state(numbers);
+  const int64_t pending = of_svd > 0 ? static_cast<int64_t>(numbers[1]) : 0;
   const int64_t width = history_.cols(), extra = options_.differences ? 1 : 0;
-  const int64_t count = of_svd + 4 + width * (width + 1) / 2 + stride() * tail_.cols() +
-                        static_cast<int64_t>(numbers.size() < 2 ? 0.0 : numbers[1]) *
-                            (1 + options_.inputs);
+  const int64_t count = of_svd + 5 + width * (width + 1) / 2 + stride() * tail_.cols() +
+                        pending * (1 + options_.inputs);
   KOOPCORE_REQUIRE(of_svd > 0 && count == static_cast<int64_t>(numbers.size()) &&
-                   columns.cols >= extra)
-      << "the state has " << numbers.size() << " numbers; a stream made with these options writes "
-      << count;
-  svd_.restore(columns.block(0, 0, columns.rows, columns.cols - extra),
-               {numbers.begin(), numbers.begin() + of_svd});
+                   columns.cols >= extra && columns.rows == state_size())
+      << "the state has columns (" << columns.rows << ", " << columns.cols << ") and "
+      << numbers.size() << " numbers; a stream made with these options writes " << state_size()
+      << " rows and " << count << " numbers";
+  const MatrixView<const T> of_stream = columns.block(0, 0, columns.rows, columns.cols - extra);
+  const std::vector<double> first(numbers.begin(), numbers.begin() + of_svd);
+  svd_.check_state(of_stream, first);
+  svd_.check_block(strided(columns), nullptr, false);
+  check_own_numbers(numbers, of_svd);
+  svd_.restore_locked(of_stream, first);
   if (extra == 1) std::copy_n(columns.col(columns.cols - 1), state_size(), previous_.begin());
   detail::Reader reader{numbers, static_cast<size_t>(of_svd)};
   archive(reader);
+  note_inputs(svd_.pending_);
 }
 
-#define KOOPCORE_INSTANTIATE(T)                                                               \
-  template typename StreamingDmd<T>::Moments StreamingDmd<T>::moments();                      \
-  template typename StreamingDmd<T>::Fit StreamingDmd<T>::fit(DmdOptions);                    \
-  template void StreamingDmd<T>::combine(View, int64_t, double, T* const*);                   \
-  template Matrix<double> StreamingDmd<T>::cross(StridedView<const T>, int64_t);              \
-  template typename StreamingSvd<T>::Decomposition StreamingDmd<T>::decompose(int64_t);       \
-  template int64_t StreamingDmd<T>::seen() const;                                             \
-  template int64_t StreamingDmd<T>::room() const;                                             \
-  template Matrix<double> StreamingDmd<T>::partial();                                         \
-  template void StreamingDmd<T>::provide(View);                                               \
-  template void StreamingDmd<T>::merge(StreamingDmd<T>&);                                     \
-  template typename StreamingSvd<T>::State StreamingDmd<T>::state();                          \
+#define KOOPCORE_INSTANTIATE(T)                                                         \
+  template typename StreamingDmd<T>::Moments StreamingDmd<T>::moments();                \
+  template typename StreamingDmd<T>::Fit StreamingDmd<T>::fit(DmdOptions);              \
+  template void StreamingDmd<T>::combine(View, int64_t, double, T* const*);             \
+  template Matrix<double> StreamingDmd<T>::cross(StridedView<const T>, int64_t);        \
+  template typename StreamingSvd<T>::Decomposition StreamingDmd<T>::decompose(int64_t); \
+  template int64_t StreamingDmd<T>::seen() const;                                       \
+  template int64_t StreamingDmd<T>::room() const;                                       \
+  template Matrix<double> StreamingDmd<T>::partial();                                   \
+  template void StreamingDmd<T>::provide(View);                                         \
+  template void StreamingDmd<T>::merge(StreamingDmd<T>&);                               \
+  template typename StreamingSvd<T>::State StreamingDmd<T>::state();                    \
   template void StreamingDmd<T>::restore(MatrixView<const T>, const std::vector<double>&);
 KOOPCORE_INSTANTIATE(float)
 KOOPCORE_INSTANTIATE(double)

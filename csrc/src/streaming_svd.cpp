@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <utility>
 
 #include "koopcore/error.hpp"
@@ -17,24 +16,48 @@ namespace {
 
 // Directions with less than this share of the largest singular value carry rounding only.
 constexpr double kNegligible = 1e-15;
+// Weights within a block do not fall below this: squares of short snapshots stay above underflow.
+constexpr double kLeastWeight = 1e-40;
+// Squares of lengths below which a snapshot counts as zero.
+template <class T>
+constexpr double kVanishing = sizeof(T) == 4 ? 0x1p-200 : 0x1p-860;
+// Of ranks and blocks: what the small matrices are still made for.
+constexpr int64_t kMostColumns = int64_t{1} << 20;
+constexpr int64_t kMostNumbers = int64_t{1} << 58;
 
 int64_t total_size(const std::vector<int64_t>& sizes) {
   KOOPCORE_REQUIRE(!sizes.empty()) << "segment_sizes is empty; a state needs at least one segment";
-  for (size_t i = 0; i < sizes.size(); ++i)
+  int64_t total = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) {
     KOOPCORE_REQUIRE(sizes[i] >= 1)
         << "segment_sizes[" << i << "] is " << sizes[i] << "; a segment needs at least one number";
-  return std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+    KOOPCORE_REQUIRE(sizes[i] <= kMostNumbers - total)
+        << "segment_sizes add up to more than " << kMostNumbers << " numbers";
+    total += sizes[i];
+  }
+  return total;
 }
 
 StreamOptions checked(StreamOptions o, bool single) {
   KOOPCORE_REQUIRE(o.rank >= 1 && o.oversampling >= 0 && o.block >= 1)
       << "rank is " << o.rank << ", oversampling " << o.oversampling << ", block " << o.block
       << "; they count from 1, 0 and 1";
+  KOOPCORE_REQUIRE(o.rank <= kMostColumns && o.oversampling <= kMostColumns &&
+                   o.block <= kMostColumns)
+      << "rank is " << o.rank << ", oversampling " << o.oversampling << ", block " << o.block
+      << "; each may be " << kMostColumns << " at most";
   KOOPCORE_REQUIRE(o.forgetting > 0.0 && o.forgetting <= 1.0)
       << "forgetting is " << o.forgetting << "; it is the share kept per snapshot, 0 < .. <= 1";
   KOOPCORE_REQUIRE(o.tolerance < 1.0) << "tolerance is " << o.tolerance << "; it must be below 1";
   if (!(o.tolerance >= 0.0)) o.tolerance = single ? 1e-6 : 3e-7;
   return o;
+}
+
+size_t storage_size(int64_t rows, int64_t columns) {
+  KOOPCORE_REQUIRE(rows <= kMostNumbers / columns)
+      << "a state of " << rows << " numbers held in " << columns << " columns is more than "
+      << kMostNumbers << " numbers";
+  return static_cast<size_t>(rows * columns);
 }
 
 }  // namespace
@@ -49,12 +72,13 @@ StreamingSvd<T>::StreamingSvd(std::vector<int64_t> segment_sizes, const StreamOp
                                  : std::min(options_.rank + options_.oversampling, state_size_)),
       storage_columns_(options_.block + capacity_ + 2 * mean_columns()),
       sketch_(options_.seed, options_.first_row),
-      storage_(static_cast<size_t>(state_size_ * storage_columns_)),
+      storage_(storage_size(state_size_, storage_columns_)),
       ticks_(static_cast<size_t>(options_.block)),
       factor_(capacity_, capacity_),
       cross_sketch_(SparseSignSketch::kSums, capacity_),
       basis_sketch_(SparseSignSketch::kSums, capacity_),
       mean_sketch_(SparseSignSketch::kSums, 1),
+      vanishing_(static_cast<size_t>(options_.block)),
       largest_(static_cast<size_t>(options_.block)),
       scratch_(state_size_, 2 * capacity_ + options_.block + 2),
       finder_(capacity_, options_.block + 1) {
@@ -80,6 +104,20 @@ void StreamingSvd<T>::measure() {
     return;
   }
   measure_locally();
+  drop_vanishing();
+}
+
+// Products of very short snapshots underflow.
+template <class T>
+void StreamingSvd<T>::drop_vanishing() {
+  for (int64_t j = 0; j < pending_; ++j) {
+    const int64_t at = used() - pending_ + j;
+    const double square = gram_(at, at);
+    vanishing_[static_cast<size_t>(j)] = square > 0.0 && square < kVanishing<T>;
+    if (square >= kVanishing<T>) continue;
+    for (int64_t i = 0; i < used(); ++i) gram_(i, at) = gram_(at, i) = 0.0;
+    std::fill_n(block_sketch_.view().col(j), SparseSignSketch::kSums, 0.0);
+  }
 }
 
 template <class T>
@@ -89,7 +127,8 @@ void StreamingSvd<T>::measure_locally() {
   const int64_t first = options_.block - pending_;
   for (int64_t j = 0; j < c; ++j)
     for (int64_t i = 0; i < c; ++i) gram_(i, j) = small_(place_of(i) - first, place_of(j) - first);
-  const MatrixView<double> sums = block_sketch_.view().block(0, 0, SparseSignSketch::kSums, pending_);
+  const MatrixView<double> sums =
+      block_sketch_.view().block(0, 0, SparseSignSketch::kSums, pending_);
   std::fill_n(sums.data, sums.rows * sums.cols, 0.0);
   sketch_.add<T>({storage().col(slot(0)), state_size_, pending_, 1, -state_size_}, sums);
 }
@@ -111,6 +150,7 @@ void StreamingSvd<T>::weigh() {
     for (int64_t j = p - 1; j >= 0; --j) {
       column_weights_[static_cast<size_t>(j)] = std::sqrt(fading_);
       fading_ *= std::pow(options_.forgetting, ticks_[static_cast<size_t>(j)]);
+      fading_ = std::max(fading_, kLeastWeight);
     }
   }
   data_columns_ = p;
@@ -119,7 +159,8 @@ void StreamingSvd<T>::weigh() {
   block_weight_ = 0.0;
   if (plain_) return;
   for (int64_t j = 0; j < p; ++j)
-    block_weight_ += column_weights_[static_cast<size_t>(j)] * column_weights_[static_cast<size_t>(j)];
+    block_weight_ +=
+        column_weights_[static_cast<size_t>(j)] * column_weights_[static_cast<size_t>(j)];
   if (!options_.center || p == 0) return;
   // Centred in the block, and one more column for the step from the old mean to the block's.
   const double past = weight_ * fading_;
@@ -158,25 +199,32 @@ void StreamingSvd<T>::project() {
   const MatrixView<double> data = data_.view().block(0, 0, finder_.total(), f + q);
   blas::gemm(Op::kNone, Op::kNone, 1.0, k.block(0, 0, k.rows, r),
              std::as_const(factor_).view().block(0, 0, r, f), 0.0, data.block(0, 0, k.rows, f));
-  choose_unit(data.block(0, 0, k.rows, f), k.block(0, r, k.rows, q));
+  choose_unit(detail::largest_entry(data.block(0, 0, k.rows, f)));
   for (int64_t j = 0; j < f; ++j)
     for (int64_t i = 0; i < k.rows; ++i) data(i, j) *= past_scale_;
   for (int64_t j = 0; j < q; ++j)
     for (int64_t i = 0; i < k.rows; ++i) data(i, f + j) = k(i, r + j) * block_scale_;
 }
 
-// A common unit for the past, which may have faded below all numbers, and the block.
+// A common unit for the past, which may have faded below all numbers, and the block. What of them
+// lies outside the basis counts in the energies.
 template <class T>
-void StreamingSvd<T>::choose_unit(MatrixView<const double> past, MatrixView<const double> block) {
+void StreamingSvd<T>::choose_unit(double past) {
   const double fade = std::sqrt(fading_);
-  const int64_t of_past = detail::exponent_of(past, fade), of_block = detail::exponent_of(block, 1.0);
+  past = std::max({past, std::sqrt(energy_), others_});
+  double block = others_in_block_;
+  for (int64_t j = 0; j < data_columns_; ++j)
+    block = std::max(block, lengths_[static_cast<size_t>(j)]);
+  const int64_t of_past = detail::exponent_of(past * fade);
+  int64_t of_block = detail::exponent_of(block);
   const bool past_counts = of_past != detail::kNone, block_counts = of_block != detail::kNone;
+  if (block_counts) of_block += block_exponent_;
   next_exponent_ = exponent_;
   if (past_counts || block_counts)
     next_exponent_ = std::max(past_counts ? exponent_ + of_past : of_block,
                               block_counts ? of_block : exponent_ + of_past);
   past_scale_ = past_counts ? fade * to_unit(exponent_ - next_exponent_) : 0.0;
-  block_scale_ = block_counts ? to_unit(-next_exponent_) : 0.0;
+  block_scale_ = block_counts ? to_unit(block_exponent_ - next_exponent_) : 0.0;
 }
 
 template <class T>
@@ -191,6 +239,8 @@ void StreamingSvd<T>::absorb() {
   else
     append();
   if (!plain_) weight_ = weight_ * fading_ + block_weight_;
+  others_ = std::max(others_ * past_scale_, others_in_block_ * block_scale_);
+  others_in_block_ = 0.0;
   exponent_ = next_exponent_;
   pending_ = 0;
   provided_ = false;
@@ -201,9 +251,9 @@ void StreamingSvd<T>::absorb() {
 template <class T>
 void StreamingSvd<T>::rotate() {
   const int64_t total = finder_.total(), columns = basis_size_ + data_columns_;
-  decompose_data();
+  const int64_t most = std::min(decompose_data(), capacity_);
   int64_t kept = 0;
-  while (kept < capacity_ && values_[static_cast<size_t>(kept)] > kNegligible * values_[0]) ++kept;
+  while (kept < most && values_[static_cast<size_t>(kept)] > kNegligible * values_[0]) ++kept;
   const MatrixView<const double> w = std::as_const(left_).view().block(0, 0, total, kept);
   blas::gemm(Op::kNone, Op::kNone, 1.0, finder_.directions(), w, 0.0,
              on_data_.view().block(0, 0, columns, kept));
@@ -298,8 +348,7 @@ template <class T>
 void StreamingSvd<T>::move_last_column_first(int64_t last) {
   const int64_t c = used();
   const MatrixView<double> m = on_columns_.view();
-  for (int64_t j = last; j > 0; --j)
-    std::swap_ranges(m.col(j), m.col(j) + c, m.col(j - 1));
+  for (int64_t j = last; j > 0; --j) std::swap_ranges(m.col(j), m.col(j) + c, m.col(j - 1));
 }
 
 // storage columns [at, at + count) = used columns * on_columns_, in place.
@@ -310,8 +359,8 @@ void StreamingSvd<T>::combine_columns(int64_t count, int64_t at) {
   for (int64_t j = 0; j < count; ++j)
     for (int64_t i = 0; i < c; ++i) placed(place_of(i) - first, j) = on_columns_(i, j);
   koopcore::combine<T>(strided(MatrixView<const T>(used_columns())),
-                       MatrixView<const double>(placed),
-                       storage().block(0, at, state_size_, count), scratch_);
+                       MatrixView<const double>(placed), storage().block(0, at, state_size_, count),
+                       scratch_);
 }
 
 #define KOOPCORE_INSTANTIATE(T)                                                       \
@@ -319,6 +368,7 @@ void StreamingSvd<T>::combine_columns(int64_t count, int64_t at) {
   template int64_t StreamingSvd<T>::place_of(int64_t) const;                          \
   template void StreamingSvd<T>::measure();                                           \
   template void StreamingSvd<T>::measure_locally();                                   \
+  template void StreamingSvd<T>::drop_vanishing();                                    \
   template void StreamingSvd<T>::weigh();                                             \
   template void StreamingSvd<T>::project();                                           \
   template void StreamingSvd<T>::absorb();                                            \

@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kSums = SparseSignSketch::kSums;
 // Singular values below this share of the largest are rounding of the small matrices.
 constexpr double kResolved = 1e-14;
+constexpr int64_t kCrossRows = 4096;
 // The sketched error is a difference of sums of squares: this share of |X| is lost in rounding.
 constexpr double kErrorFloor = 1e-7;
 
@@ -48,8 +49,7 @@ void StreamingSvd<T>::move_sketch(int64_t kept) {
   const int64_t r = basis_size_, q = data_columns_;
   const double past = past_scale_ * past_scale_, block = block_scale_ * block_scale_;
   const MatrixView<const double> t = std::as_const(transition_).view();
-  const MatrixView<const double> of_data =
-      std::as_const(data_sketch_).view().block(0, r, kSums, q);
+  const MatrixView<const double> of_data = std::as_const(data_sketch_).view().block(0, r, kSums, q);
   const MatrixView<double> moved = sketch_scratch_.view().block(0, 0, kSums, kept);
   blas::gemm(Op::kNone, Op::kTranspose, past,
              std::as_const(cross_sketch_).view().block(0, 0, kSums, r), t.block(0, 0, kept, r), 0.0,
@@ -119,14 +119,15 @@ typename StreamingSvd<T>::Leading StreamingSvd<T>::leading(int64_t rank) {
   out.cross = Matrix<double>(kSums, out.count);
   out.sketch = Matrix<double>(kSums, out.count);
   blas::gemm(Op::kNone, Op::kTranspose, past,
-             std::as_const(cross_sketch_).view().block(0, 0, kSums, r),
-             t.block(0, 0, out.count, r), 0.0, out.cross.view());
+             std::as_const(cross_sketch_).view().block(0, 0, kSums, r), t.block(0, 0, out.count, r),
+             0.0, out.cross.view());
   blas::gemm(Op::kNone, Op::kTranspose, block, of_data, t.block(0, r, out.count, q), 1.0,
              out.cross.view());
   blas::gemm(Op::kNone, Op::kNone, 1.0,
              std::as_const(data_sketch_).view().block(0, 0, kSums, r + q),
              std::as_const(on_data_).view().block(0, 0, r + q, out.count), 0.0, out.sketch.view());
   out.sketch_energy = past * sketch_energy_ + block * dot(of_data, of_data);
+  out.others = std::max(others_ * past_scale_, others_in_block_ * block_scale_);
   out.energy = past * energy_;
   for (int64_t j = 0; j < q; ++j) out.energy += block * std::max(0.0, data_gram_(r + j, r + j));
   return out;
@@ -187,9 +188,8 @@ void StreamingSvd<T>::combine_locked(MatrixView<const double> coefficients, doub
   for (size_t s = 0; s < segment_sizes_.size(); ++s) {
     const int64_t rows = segment_sizes_[s];
     const MatrixView<T> out{segments[s], rows, k, rows};
-    koopcore::combine<T>(
-        strided(MatrixView<const T>(used_columns().block(row, 0, rows, c))),
-        std::as_const(placed).view(), out, scratch);
+    koopcore::combine<T>(strided(MatrixView<const T>(used_columns().block(row, 0, rows, c))),
+                         std::as_const(placed).view(), out, scratch);
     if (options_.center && reference != 0.0)
       for (int64_t j = 0; j < k; ++j)
         for (int64_t i = 0; i < rows; ++i)
@@ -206,13 +206,34 @@ void StreamingSvd<T>::combine(MatrixView<const double> coefficients, int64_t ver
   combine_locked(coefficients, reference, segments);
 }
 
+// In panels of rows, so that the differences from the reference take no memory to speak of.
+template <class T>
+void StreamingSvd<T>::cross_with_differences(StridedView<const T> x, MatrixView<double> out) {
+  const T* const reference = storage().col(storage_columns_ - 1);
+  Matrix<T> steps(std::min(kCrossRows, x.rows), x.cols);
+  Matrix<double> sum(out.rows, out.cols);
+  for (int64_t row = 0; row < x.rows; row += kCrossRows) {
+    const int64_t rows = std::min(kCrossRows, x.rows - row);
+    const MatrixView<T> panel = steps.view().block(0, 0, rows, x.cols);
+    for (int64_t j = 0; j < x.cols; ++j)
+      for (int64_t i = 0; i < rows; ++i) panel(i, j) = x(row + i, j) - reference[row + i];
+    cross_gram<T>(strided(MatrixView<const T>(used_columns().block(row, 0, rows, out.rows))),
+                  strided(panel), sum.view());
+    for (int64_t j = 0; j < out.cols; ++j)
+      for (int64_t i = 0; i < out.rows; ++i) out(i, j) += sum(i, j);
+  }
+}
+
 template <class T>
 Matrix<double> StreamingSvd<T>::cross_locked(StridedView<const T> x) {
   const int64_t c = used(), first = options_.block - pending_;
   KOOPCORE_REQUIRE(x.rows == state_size_)
       << "x has " << x.rows << " rows; the state has " << state_size_ << " numbers";
   Matrix<double> placed(c, x.cols), out(c, x.cols);
-  cross_gram<T>(strided(MatrixView<const T>(used_columns())), x, placed.view());
+  if (options_.center)
+    cross_with_differences(x, placed.view());
+  else
+    cross_gram<T>(strided(MatrixView<const T>(used_columns())), x, placed.view());
   for (int64_t j = 0; j < x.cols; ++j)
     for (int64_t i = 0; i < c; ++i) out(i, j) = placed(place_of(i) - first, j);
   return out;
@@ -225,17 +246,17 @@ Matrix<double> StreamingSvd<T>::cross(StridedView<const T> x, int64_t version) {
   return cross_locked(x);
 }
 
-#define KOOPCORE_INSTANTIATE(T)                                                                    \
-  template void StreamingSvd<T>::project_sketch();                                                 \
-  template void StreamingSvd<T>::move_sketch(int64_t);                                             \
-  template int64_t StreamingSvd<T>::decompose_data();                                              \
-  template typename StreamingSvd<T>::Leading StreamingSvd<T>::leading(int64_t);                    \
-  template typename StreamingSvd<T>::Decomposition StreamingSvd<T>::decompose(int64_t);            \
-  template std::vector<double> StreamingSvd<T>::mean_coefficients(int64_t*);                       \
-  template void StreamingSvd<T>::check_version(int64_t, int64_t) const;                            \
-  template void StreamingSvd<T>::combine(MatrixView<const double>, int64_t, double, T* const*);    \
-  template void StreamingSvd<T>::combine_locked(MatrixView<const double>, double, T* const*);      \
-  template Matrix<double> StreamingSvd<T>::cross(StridedView<const T>, int64_t);                   \
+#define KOOPCORE_INSTANTIATE(T)                                                                 \
+  template void StreamingSvd<T>::project_sketch();                                              \
+  template void StreamingSvd<T>::move_sketch(int64_t);                                          \
+  template int64_t StreamingSvd<T>::decompose_data();                                           \
+  template typename StreamingSvd<T>::Leading StreamingSvd<T>::leading(int64_t);                 \
+  template typename StreamingSvd<T>::Decomposition StreamingSvd<T>::decompose(int64_t);         \
+  template std::vector<double> StreamingSvd<T>::mean_coefficients(int64_t*);                    \
+  template void StreamingSvd<T>::check_version(int64_t, int64_t) const;                         \
+  template void StreamingSvd<T>::combine(MatrixView<const double>, int64_t, double, T* const*); \
+  template void StreamingSvd<T>::combine_locked(MatrixView<const double>, double, T* const*);   \
+  template Matrix<double> StreamingSvd<T>::cross(StridedView<const T>, int64_t);                \
   template Matrix<double> StreamingSvd<T>::cross_locked(StridedView<const T>);
 KOOPCORE_INSTANTIATE(float)
 KOOPCORE_INSTANTIATE(double)

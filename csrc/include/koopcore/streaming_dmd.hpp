@@ -3,8 +3,8 @@
 // Hemati, Williams & Rowley 2014 (and Hemati et al. 2017 for total least squares) carry the moments
 // of successive states in an incremental basis. Ours carries a triangular factor of them instead,
 // so that nothing is squared, for any number of delays and inputs; its rows are a few "virtual"
-// trajectories with the very moments of the stream, and the batch engine (dmd.hpp) fits those: every
-// variant of it is a variant here.
+// trajectories with the very moments of the stream, and the batch engine (dmd.hpp) fits those:
+// every variant of it is a variant here.
 
 #include <cstdint>
 #include <mutex>
@@ -22,9 +22,10 @@ struct StreamingDmdOptions {
   int64_t inputs = 0;        ///< numbers given beside each state
 };
 
-/// Forgetting acts once per step from a state to its successor. Memory: that of StreamingSvd, with
-/// `differences` one state more. Every call locks the object; after the first blocks pushes
-/// allocate nothing.
+/// Forgetting acts once per step from a state to its successor. Steps from or to a state that
+/// counts as zero for its shortness without being zero tell nothing, and are not counted. Memory:
+/// that of StreamingSvd, with `differences` one state more. Every call locks the object; after the
+/// first blocks pushes allocate nothing.
 template <class T>
 class StreamingDmd {
  public:
@@ -63,7 +64,7 @@ class StreamingDmd {
 
   /// A fit of the virtual trajectories and, as last columns of it, the newest states. Coefficients
   /// c of `dmd` are the state columns * lift * c, times `unit` unless they are modes; with
-  /// `differences` forecasts are relative to the newest state.
+  /// `differences` a forecast minus 1 at the last column is the step from the newest state.
   struct Fit {
     Dmd dmd;
     Matrix<double> lift;
@@ -102,7 +103,9 @@ class StreamingDmd {
                MatrixView<double> coordinates) const;
   void follow_absorption(int64_t basis_before, int64_t pending);
   void keep_history(int64_t rows);
+  int64_t count_pairs(int64_t pending);
   double pairs_in_block(int64_t pending) const;
+  void note_inputs(int64_t pending);
   void absorb();
   Moments moments_locked();
   Matrix<double> virtual_columns(const Moments& m) const;
@@ -110,6 +113,7 @@ class StreamingDmd {
                    MatrixView<double> out) const;
   template <class Archive>
   void archive(Archive& numbers);
+  void check_own_numbers(const std::vector<double>& numbers, int64_t first) const;
 
   StreamingDmdOptions options_;
   StreamingSvd<T> svd_;
@@ -117,11 +121,14 @@ class StreamingDmd {
   int64_t has_previous_ = 0, seen_ = 0;
   Matrix<double> history_;  // upper triangular; past trajectories in units of the svd's
   double pairs_ = 0.0;
-  Matrix<double> tail_;  // coordinates and inputs of the last `delays` columns absorbed
-  int64_t age_ = 0;      // predecessors of the next state in its trajectory, at most `delays`
+  Matrix<double> tail_;        // coordinates and inputs of the last `delays` columns absorbed
+  int64_t age_ = 0;            // predecessors of the next state in its trajectory, at most `delays`
   std::vector<int64_t> ages_;  // of the pending columns
+  int64_t sound_ =
+      0;  // of the last columns absorbed, in a row, are not vanishing; at most `delays`
   Matrix<double> pending_inputs_;
 
+  std::vector<char> ends_pair_;  // which of the pending columns end a trajectory that counts
   Matrix<double> stack_, coordinates_;
   blas::Workspace work_;
   mutable std::mutex mutex_;

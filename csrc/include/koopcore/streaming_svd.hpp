@@ -22,7 +22,8 @@ struct StreamOptions {
   int64_t rank = 10;          ///< directions reported
   int64_t oversampling = 10;  ///< directions kept beyond them
   int64_t block = 16;         ///< snapshots gathered before the basis is brought up to date
-  double forgetting = 1.0;    ///< a snapshot's weight (of its square) fades by this per later one
+  double forgetting = 1.0;    ///< a snapshot's weight (of its square) fades by this per later one,
+                              ///< within a block not below 1e-40
   double tolerance = -1.0;    ///< share of a snapshot that makes a new direction; negative: 1e-6 in
                               ///< float32, 3e-7 in float64
   bool center = false;        ///< subtract the (fading) mean of the snapshots
@@ -32,9 +33,9 @@ struct StreamOptions {
 };
 
 /// The stream does not depend on how it is cut into calls. Memory: state size * (rank +
-/// oversampling + block, with `center` 2 more) numbers, whatever its length. Snapshots below 2^-100
-/// (float32) or 2^-430 (float64) count as zero. Every call locks the object; after the first blocks
-/// pushes allocate nothing.
+/// oversampling + block, with `center` 2 more) numbers, whatever its length. Snapshots shorter than
+/// 2^-100 (float32) or 2^-430 (float64) count as zero. Every call locks the object; after the first
+/// blocks pushes allocate nothing.
 template <class T>
 class StreamingSvd {
  public:
@@ -50,8 +51,8 @@ class StreamingSvd {
   int64_t state_size() const { return state_size_; }
   const std::vector<int64_t>& segment_sizes() const { return segment_sizes_; }
   const StreamOptions& options() const { return options_; }
-  int64_t seen() const;   ///< snapshots since the start
-  double weight();        ///< sum of their weights, the newest one's being 1
+  int64_t seen() const;  ///< snapshots since the start
+  double weight();       ///< sum of their weights, the newest one's being 1
 
   /// Results are coefficients on the columns the stream is held as: basis, mean, and the snapshots
   /// not yet absorbed.
@@ -105,7 +106,7 @@ class StreamingSvd {
     int64_t count = 0, exponent = 0;
     std::vector<double> values;
     Matrix<double> on_columns, sketch, cross;
-    double sketch_energy = 0.0, energy = 0.0;
+    double sketch_energy = 0.0, energy = 0.0, others = 0.0;
   };
 
   // Storage columns: block (newest first), mean, basis, reference. Used ones lie side by side.
@@ -122,15 +123,17 @@ class StreamingSvd {
 
   void require_room(int64_t count) const;
   void stage(StridedView<const T> x, int64_t row, const T* reference);
-  void stage_centred(StridedView<const T> x, int64_t row);
+  const T* reference_for(StridedView<const T> x, int64_t row);
   void commit(int64_t count, double first_tick);
-  void check_block(StridedView<const T> block) const;
+  void check_staged(int64_t count) const;
+  void check_block(StridedView<const T> block, const T* reference, bool successive) const;
 
   void measure();
   void measure_locally();
+  void drop_vanishing();
   void weigh();
   void project();
-  void choose_unit(MatrixView<const double> past, MatrixView<const double> block);
+  void choose_unit(double past);
   void absorb();
   void rotate();
   void append();
@@ -147,7 +150,9 @@ class StreamingSvd {
   void check_version(int64_t version, int64_t rows) const;
   void combine_locked(MatrixView<const double> coefficients, double reference, T* const* segments);
   Matrix<double> cross_locked(StridedView<const T> x);
+  void cross_with_differences(StridedView<const T> x, MatrixView<double> out);
 
+  struct AfterMerge;
   void check_alike(const StreamingSvd& other) const;
   Matrix<double> merge_locked(StreamingSvd& other, Leading* theirs);
   void copy_directions(const Leading& from, int64_t first, int64_t count, MatrixView<T> out);
@@ -158,6 +163,8 @@ class StreamingSvd {
   template <class Archive>
   void archive(Archive& numbers);
   static int64_t numbers_of_state(const std::vector<double>& numbers);
+  void check_state(MatrixView<const T> columns, const std::vector<double>& numbers) const;
+  void restore_locked(MatrixView<const T> columns, const std::vector<double>& numbers);
 
   std::vector<int64_t> segment_sizes_;
   int64_t state_size_;
@@ -171,16 +178,20 @@ class StreamingSvd {
   int64_t basis_size_ = 0, pending_ = 0, seen_ = 0;
   std::vector<double> ticks_;  // of the pending snapshots: 1, or 0 where nothing fades
   double weight_ = 0.0;
-  int64_t exponent_ = 0;  // what follows is in units of 2^exponent, or of its square
-  Matrix<double> factor_;  // coordinates of the past: factor factor^T is their Gram matrix
+  int64_t exponent_ = 0;         // what follows is in units of 2^exponent, or of its square
+  Matrix<double> factor_;        // coordinates of the past: factor factor^T is their Gram matrix
   Matrix<double> cross_sketch_;  // sum of (Psi x) c^T
   double energy_ = 0.0, sketch_energy_ = 0.0;  // sums of |x|^2 and of |Psi x|^2
+  double others_ = 0.0;  // largest of other numbers in the same unit (inputs of a StreamingDmd)
   Matrix<double> basis_sketch_, mean_sketch_;  // Psi U and Psi mean, without unit
 
   // Scratch, and what the last absorption did.
   int64_t version_ = 0;
   bool provided_ = false;
   bool plain_ = false, counted_ = false;  // pending columns are directions of another stream
+  int64_t block_exponent_ = 0;            // and their weights are in units of 2^this
+  double others_in_block_ = 0.0;
+  std::vector<char> vanishing_;  // pending snapshots too short to tell from zero, but not zero
   std::vector<std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>> largest_;
   BlockScratch scratch_;
   int64_t data_columns_ = 0;  // D = [mean, snapshots] * weights_, after basis_size_ columns of U
