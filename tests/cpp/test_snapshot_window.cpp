@@ -1,31 +1,12 @@
 #include <doctest/doctest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <thread>
 
+#include "allocations.hpp"
 #include "support.hpp"
 
 using namespace koopcore;
 using support::random_matrix;
-
-namespace {
-std::atomic<long> allocations{0};
-}
-
-// Counts every allocation of this program, for the promise that a window makes none.
-void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-  ++allocations;
-  return std::malloc(size == 0 ? 1 : size);
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -164,7 +145,7 @@ TEST_CASE("push, gram and combine allocate nothing after construction") {
   std::vector<float> out(static_cast<size_t>(n));
   float* targets[] = {out.data(), out.data() + n / 2};
   const double coefficients[] = {0.0, 0.0, 0.0, -1.0, 2.0};
-  const long before = allocations;
+  const long before = support::allocations();
   for (int64_t t = 0; t < 40; ++t) {
     const float* segments[] = {states.view().col(t % 3), states.view().col(t % 3) + n / 2};
     window.push(segments);
@@ -172,7 +153,7 @@ TEST_CASE("push, gram and combine allocate nothing after construction") {
     if (t >= 5) window.combine(coefficients, 5, targets);
   }
   window.clear();
-  CHECK(allocations == before);
+  CHECK(support::allocations() == before);
 }
 
 TEST_CASE_TEMPLATE("a snapshot that is not finite is refused and changes nothing", T, float,
