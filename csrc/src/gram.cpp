@@ -40,13 +40,6 @@ int64_t rounded_up(int64_t rows) {
 void copy_widened(const float* from, int64_t size, double* to) { detail::widen(from, to, size); }
 void copy_widened(const double* from, int64_t size, double* to) { std::copy_n(from, size, to); }
 
-// Short columns far apart: the processor sees no stream to fetch ahead by itself.
-template <class T>
-void prefetch(const T* from, int64_t size) {
-  for (int64_t i = 0; i < size; i += 64 / static_cast<int64_t>(sizeof(T)))
-    __builtin_prefetch(from + i);
-}
-
 template <class T>
 Block load_block(StridedView<const T> x, int64_t row, int64_t rows, double* scratch) {
   const T* first = x.data + row * x.row_stride;
@@ -69,13 +62,19 @@ Block load_block(StridedView<const T> x, int64_t row, int64_t rows, double* scra
     const T* column = first + j * x.col_stride;
     double* out = scratch + j * ld;
     if (x.row_stride == 1) {
-      if (j + 1 < x.cols) prefetch(column + x.col_stride, rows);
       copy_widened(column, rows, out);
     } else {
       for (int64_t i = 0; i < rows; ++i) out[i] = column[i * x.row_stride];
     }
   }
   return {{scratch, rows, x.cols, ld}, false};
+}
+
+// Up to `count` rows from `first` on.
+template <class T>
+StridedView<const T> rows_of(StridedView<const T> x, int64_t first, int64_t count) {
+  return {x.data + first * x.row_stride, std::min(count, x.rows - first), x.cols, x.row_stride,
+          x.col_stride};
 }
 
 // Calls visit(block, row, rows) for every row block.
@@ -132,16 +131,20 @@ double* BlockScratch::data() {
 template <class T>
 void gram(StridedView<const T> x, MatrixView<double> g) {
   BlockScratch scratch(x.rows, x.cols);
-  gram(x, g, scratch);
+  gram(x, g, scratch, {});
 }
 
 template <class T>
-void gram(StridedView<const T> x, MatrixView<double> g, BlockScratch& scratch) {
+void gram(StridedView<const T> x, MatrixView<double> g, BlockScratch& scratch,
+          StridedView<const T> next) {
   KOOPCORE_REQUIRE(g.rows == x.cols && g.cols == x.cols)
       << "gram: x has " << x.cols << " columns, g is (" << g.rows << ", " << g.cols << ")";
   fill(g, 0.0);
-  for_each_block(x, scratch, [&](const Block& block, int64_t, int64_t) {
-    if (!detail::add_small_gram(block.view, block.transposed, g))
+  for_each_block(x, scratch, [&](const Block& block, int64_t row, int64_t rows) {
+    const int64_t end = row + rows;
+    const StridedView<const T> ahead =
+        rows_of(end < x.rows ? x : next, end < x.rows ? end : 0, scratch.block_rows());
+    if (!detail::add_small_gram(block.view, block.transposed, g, detail::Ahead(ahead)))
       blas::syrk_add(block.op_transposed(), block.view, g);
   });
   mirror_upper(g);
@@ -208,7 +211,8 @@ void combine(StridedView<const T> x, MatrixView<const std::complex<double>> c,
 
 #define KOOPCORE_INSTANTIATE(T)                                                                \
   template void gram<T>(StridedView<const T>, MatrixView<double>);                             \
-  template void gram<T>(StridedView<const T>, MatrixView<double>, BlockScratch&);              \
+  template void gram<T>(StridedView<const T>, MatrixView<double>, BlockScratch&,               \
+                        StridedView<const T>);                                                 \
   template void cross_gram<T>(StridedView<const T>, StridedView<const T>, MatrixView<double>); \
   template void update_gram<T>(MatrixView<const T>, const std::vector<ColumnRange>&,           \
                                MatrixView<double>, BlockScratch&);                             \

@@ -39,13 +39,15 @@ KOOPCORE_INLINE void column_tile(MatrixView<const double> x, int64_t i0, int64_t
 }
 
 template <int kWidth, int kA, int kB>
-KOOPCORE_INLINE void add_columns(MatrixView<const double> x, MatrixView<double> g) {
+KOOPCORE_INLINE void add_columns(MatrixView<const double> x, MatrixView<double> g, Ahead& ahead) {
   const int64_t whole = x.rows / kWidth * kWidth;
   for (int64_t row = 0; row < whole; row += kChunk) {
     const MatrixView<const double> chunk = x.block(row, 0, std::min(kChunk, whole - row), x.cols);
     for (int64_t i = 0; i < x.cols; i += kA)
-      for (int64_t j = i / kB * kB; j < x.cols; j += kB)
+      for (int64_t j = i / kB * kB; j < x.cols; j += kB) {
         column_tile<kWidth, kA, kB>(chunk, i, j, g);
+        ahead.fetch();
+      }
   }
   double values[kMaxColumns];
   for (int64_t row = whole; row < x.rows; ++row) {
@@ -104,12 +106,14 @@ KOOPCORE_PER_PROCESSOR(run_widen, (const float* from, double* to, int64_t size),
                        widen_each)
 
 #if defined(KOOPCORE_X86)
-KOOPCORE_AVX512 void add_avx512(MatrixView<const double> x, bool transposed, MatrixView<double> g) {
-  transposed ? add_rows<8, 8, 3>(x, g) : add_columns<8, 4, 4>(x, g);
+KOOPCORE_AVX512 void add_avx512(MatrixView<const double> x, bool transposed, MatrixView<double> g,
+                                Ahead& ahead) {
+  transposed ? add_rows<8, 8, 3>(x, g) : add_columns<8, 4, 4>(x, g, ahead);
 }
 
-KOOPCORE_AVX2 void add_avx2(MatrixView<const double> x, bool transposed, MatrixView<double> g) {
-  transposed ? add_rows<4, 4, 3>(x, g) : add_columns<4, 4, 2>(x, g);
+KOOPCORE_AVX2 void add_avx2(MatrixView<const double> x, bool transposed, MatrixView<double> g,
+                            Ahead& ahead) {
+  transposed ? add_rows<4, 4, 3>(x, g) : add_columns<4, 4, 2>(x, g, ahead);
 }
 #endif
 
@@ -117,12 +121,14 @@ KOOPCORE_AVX2 void add_avx2(MatrixView<const double> x, bool transposed, MatrixV
 
 void widen(const float* from, double* to, int64_t size) { run_widen(from, to, size); }
 
-bool add_small_gram(MatrixView<const double> x, bool transposed, MatrixView<double> g) {
+bool add_small_gram(MatrixView<const double> x, bool transposed, MatrixView<double> g,
+                    Ahead ahead) {
   const int64_t columns = transposed ? x.rows : x.cols;
   if (columns < kMinColumns || columns > kMaxColumns) return false;
 #if defined(KOOPCORE_X86)
   if (simd::level() == simd::Level::kBase) return false;
-  simd::level() == simd::Level::kAvx512 ? add_avx512(x, transposed, g) : add_avx2(x, transposed, g);
+  simd::level() == simd::Level::kAvx512 ? add_avx512(x, transposed, g, ahead)
+                                        : add_avx2(x, transposed, g, ahead);
   return true;
 #else
   return false;

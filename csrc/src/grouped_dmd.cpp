@@ -102,7 +102,10 @@ GroupedDmd::GroupedDmd(StridedView<const T> x, std::vector<Segment> segments, co
                            Matrix<double>(snapshots_, snapshots_)});
     const Segment& segment = segments_[static_cast<size_t>(i)];
     try {
-      gram<T>(rows_of(x, segment), own->gram.view(), own->scratch);
+      // Likely what this worker takes next.
+      const size_t next = static_cast<size_t>(i) + static_cast<size_t>(n_threads_);
+      gram<T>(rows_of(x, segment), own->gram.view(), own->scratch,
+              next < segments_.size() ? rows_of(x, segments_[next]) : StridedView<const T>{});
       fits[static_cast<size_t>(i)] =
           std::make_unique<Dmd>(fit_series(own->gram, layout, options, segment.rows()));
     } catch (const Error& error) {

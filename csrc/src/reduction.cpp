@@ -141,7 +141,13 @@ Matrix<Scalar> leading(const Matrix<Scalar>& a, int64_t count) {
 
 template <class Scalar>
 Matrix<Scalar> pair_gram(const Matrix<Scalar>& gram, const Layout& layout, int64_t offset) {
-  return dense::rows(dense::columns(gram, layout.starts, offset), layout.starts, offset);
+  const auto pairs = static_cast<int64_t>(layout.starts.size());
+  Matrix<Scalar> out(pairs, pairs);
+  for (int64_t j = 0; j < pairs; ++j) {
+    const Scalar* column = gram.view().col(layout.starts[at(j)] + offset) + offset;
+    for (int64_t i = 0; i < pairs; ++i) out(i, j) = column[layout.starts[at(i)]];
+  }
+  return out;
 }
 
 // [X; Y]: as a factor, or as its Gram matrix X^H X + Y^H Y.

@@ -27,9 +27,11 @@ class BlockScratch {
 template <class T>
 void gram(StridedView<const T> x, MatrixView<double> g);
 
-/// The same with scratch of the caller, for many small matrices.
+/// The same with scratch of the caller, for many small matrices; `next`, if not empty, is the one
+/// after this and is fetched from memory meanwhile.
 template <class T>
-void gram(StridedView<const T> x, MatrixView<double> g, BlockScratch& scratch);
+void gram(StridedView<const T> x, MatrixView<double> g, BlockScratch& scratch,
+          StridedView<const T> next);
 
 /// g = x^T y for two matrices of equally many rows.
 template <class T>
