@@ -5,14 +5,11 @@
 #include <utility>
 
 #include "koopcore/error.hpp"
-#include "float_bits.hpp"
 #include "stream_units.hpp"
 
 namespace koopcore {
 
 using blas::Op;
-using detail::Bits;
-using detail::to_unit;
 
 namespace {
 
@@ -85,9 +82,7 @@ void StreamingDmd<T>::push_state(const T* const* segments, const double* inputs)
     row += sizes[s];
   }
   if (first) {
-    KOOPCORE_REQUIRE(svd_.largest_[0] != Bits<T>::exponent)
-        << "state " << seen_ << " of the stream has a value that is not finite; it was not "
-        << "recorded";
+    svd_.check_staged(1);
   } else {
     commit(1, inputs == nullptr
                   ? MatrixView<const double>{}

@@ -151,9 +151,7 @@ void StreamingSvd<T>::check_block(StridedView<const T> block, const T* reference
     auto largest = detail::exponent_field(T(0));
     for (int64_t i = first; i < first + rows; ++i) {
       const T value = block(i, j);
-      const T kept = before != nullptr ? value - before[i * stride]
-                     : successive      ? value - value  // is only looked at
-                                       : value;
+      const T kept = before == nullptr ? value : value - before[i * stride];
       largest = std::max(largest, detail::exponent_field(kept));
     }
     return largest;

@@ -287,6 +287,12 @@ TEST_CASE("a block whose differences overflow is refused as a whole") {
   std::fill_n(x.view().data, 48, 3e38f);
   x(2, 11) = -3e38f;
   check_refused(stream, [&] { stream.push_block(strided(x.view())); });
+  // Nor is a first state taken that hardly any could follow on.
+  StreamingDmd<double> wide({4}, varied(2));
+  const std::vector<double> huge(4, 1e200);
+  const double* segment = huge.data();
+  check_refused(wide, [&] { wide.push(&segment); });
+  check_refused(wide, [&] { wide.push_block({segment, 4, 1, 1, 4}); });
 }
 
 TEST_CASE_TEMPLATE("a state that no stream wrote is refused", T, float, double) {
