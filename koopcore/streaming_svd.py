@@ -171,7 +171,7 @@ class StreamingSVD(Stream):
         """Estimate of ``|X - X_r|`` in the Frobenius norm, X the weighted snapshots.
 
         Of what the stream really held of each snapshot, truncation included, from a random sketch
-        of all of them (Tropp et al. 2019, section 6): unbiased in its square, about 20 % off, and
+        of all of them (Tropp et al. 2019): unbiased in its square, about 20 % off, and
         not below 1e-7 of ``|X|``.
         """
         return float(self._decomposition()[3])

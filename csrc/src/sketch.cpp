@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kSums = SparseSignSketch::kSums;
 constexpr int64_t kGroup = 64;    // rows that one call of the generator serves
 constexpr int64_t kPanel = 1024;  // rows whose signs are held at a time
+constexpr int kTurn = 8;  // rotations are multiples of it: a vector is stored where one was loaded
 
 struct Panel {
   double signs[kPanel];
@@ -23,8 +24,8 @@ void draw(uint64_t seed, int64_t first_row, int64_t rows, Panel& panel) {
     const auto bits = philox(seed, static_cast<uint64_t>((first_row + row) / kGroup));
     for (int64_t i = 0; i < kGroup; ++i)
       panel.signs[row + i] = (bits[static_cast<size_t>(i / 32)] >> (i % 32)) & 1u ? -1.0 : 1.0;
-    panel.rotations[row / kSums] = static_cast<int>(bits[2] % kSums);
-    panel.rotations[row / kSums + 1] = static_cast<int>(bits[3] % kSums);
+    panel.rotations[row / kSums] = static_cast<int>(bits[2] % (kSums / kTurn)) * kTurn;
+    panel.rotations[row / kSums + 1] = static_cast<int>(bits[3] % (kSums / kTurn)) * kTurn;
   }
 }
 

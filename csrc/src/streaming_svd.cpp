@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "koopcore/error.hpp"
+#include "stream_kernel.hpp"
 #include "stream_units.hpp"
 
 namespace koopcore {
@@ -93,6 +94,7 @@ StreamingSvd<T>::StreamingSvd(std::vector<int64_t> segment_sizes, const StreamOp
   column_weights_.resize(static_cast<size_t>(b + 1));
   lengths_.resize(static_cast<size_t>(b + 1));
   values_.resize(static_cast<size_t>(c));
+  if (std::is_same_v<T, float>) turn_scratch_.resize(static_cast<size_t>(detail::turn_scratch(c)));
 }
 
 // Gram matrix of the used columns, in the order basis, mean, snapshots; sketch of the snapshots.
@@ -123,7 +125,8 @@ void StreamingSvd<T>::drop_vanishing() {
 template <class T>
 void StreamingSvd<T>::measure_locally() {
   const int64_t c = used();
-  gram<T>(strided(MatrixView<const T>(used_columns())), small_.view().block(0, 0, c, c), scratch_);
+  gram<T>(strided(MatrixView<const T>(used_columns())), small_.view().block(0, 0, c, c), scratch_,
+          {});
   const int64_t first = options_.block - pending_;
   for (int64_t j = 0; j < c; ++j)
     for (int64_t i = 0; i < c; ++i) gram_(i, j) = small_(place_of(i) - first, place_of(j) - first);
@@ -358,9 +361,12 @@ void StreamingSvd<T>::combine_columns(int64_t count, int64_t at) {
   const MatrixView<double> placed = small_.view().block(0, 0, c, count);
   for (int64_t j = 0; j < count; ++j)
     for (int64_t i = 0; i < c; ++i) placed(place_of(i) - first, j) = on_columns_(i, j);
-  koopcore::combine<T>(strided(MatrixView<const T>(used_columns())),
-                       MatrixView<const double>(placed), storage().block(0, at, state_size_, count),
-                       scratch_);
+  const MatrixView<T> out = storage().block(0, at, state_size_, count);
+  if constexpr (std::is_same_v<T, float>)
+    detail::turn(used_columns(), placed, out, turn_scratch_.data());
+  else
+    koopcore::combine<T>(strided(MatrixView<const T>(used_columns())),
+                         MatrixView<const double>(placed), out, scratch_);
 }
 
 #define KOOPCORE_INSTANTIATE(T)                                                       \

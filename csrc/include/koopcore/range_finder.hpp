@@ -1,7 +1,7 @@
 #pragma once
 // What a block of new columns adds to an orthonormal basis, from the Gram matrix of both: block
 // classical Gram-Schmidt (Brand 2006 for the use in incremental singular value decompositions).
-// Unlike the randomized range finder (Halko, Martinsson & Tropp 2011, algorithm 4.1) no test matrix
+// Unlike the randomized range finder (Halko, Martinsson & Tropp 2011) no test matrix
 // is needed: as many inner products as columns are cheap, and exact. Unlike Brand's the tall
 // matrices are never touched here, the basis need be orthonormal only nearly, since its own Gram
 // matrix is measured too, and so its rounding does not add up over many blocks.

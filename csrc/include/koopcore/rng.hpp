@@ -1,6 +1,6 @@
 #pragma once
 // Random bits as a pure function of (seed, counter): Philox4x32-10 (Salmon, Moraes, Dror & Shaw
-// 2011, algorithm of figure 2). There is no state to carry, so any thread, shard or batch that
+// 2011). There is no state to carry, so any thread, shard or batch that
 // names the same counter sees the same bits.
 
 #include <array>

@@ -1,9 +1,9 @@
 #pragma once
 // A random sketch of tall columns: every row of the state is added, with a random sign, to one of a
-// few dozen sums (a sparse-sign embedding with one entry per column of Psi; Clarkson & Woodruff
-// 2013; Martinsson & Tropp 2020, section 9.2). E |Psi x|^2 = |x|^2 for every x.
-// Unlike theirs the sums a run of 32 rows goes to are a random rotation instead of independent
-// draws, so that the loop runs in vector registers; the signs stay independent.
+// few dozen sums (a sparse-sign embedding with one entry per column of Psi; Martinsson & Tropp
+// 2020). E |Psi x|^2 = |x|^2 for every x.
+// Unlike theirs the sums that a run of 32 rows goes to are a random rotation by 8, 16, 24 or none
+// instead of independent draws, so that the loop runs in vector registers; signs stay independent.
 
 #include <cstdint>
 

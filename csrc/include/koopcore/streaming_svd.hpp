@@ -4,7 +4,7 @@
 // extend an orthonormal basis, and the largest directions of both are kept. Unlike theirs the tall
 // matrices are touched by two operations alone, a Gram matrix with float64 accumulation and a
 // combination; orthogonality is measured anew each time instead of trusted; and a random sketch of
-// all snapshots (Tropp et al. 2019, section 6) tells the error afterwards.
+// all snapshots (Tropp et al. 2019) tells the error afterwards.
 
 #include <cstdint>
 #include <mutex>
@@ -202,6 +202,7 @@ class StreamingSvd {
   RangeFinder finder_;
   Matrix<double> data_, left_, right_, small_, on_data_, on_columns_;
   Matrix<double> transition_;  // [U, D] in the new basis
+  std::vector<float> turn_scratch_;
   blas::Workspace work_;
   mutable std::mutex mutex_;
 };
