@@ -17,6 +17,10 @@ from koopcore._sources import PartSource, Range, Source
 Progress = bool | Callable[[int, int | None], None]
 Where = tuple[Range, Range]  # features, snapshots
 
+# Default bytes of a block: of columns, which is still in the cache when it is worked on; of columns
+# that lie in pieces, one per feature; of rows, which may lie in pieces, one per snapshot.
+MEMORY, STRIDED_MEMORY, ROW_MEMORY = 1 << 24, 1 << 28, 1 << 26
+
 
 def range_within(names: str, first: int, stop: int | None, count: int) -> Range:
     last = count if stop is None else stop
@@ -36,7 +40,7 @@ def of_iterable(
     start: int,
     stop: int | None,
     rows: Range | None,
-    memory: int,
+    memory: int | None,
     time_axis: int,
     as_type: DTypeLike | None,
 ) -> Iterator[NDArray[Any]]:
@@ -65,7 +69,7 @@ def of_iterable(
                 yield block
         elif block.shape[1]:
             if buffer is None:
-                columns = max(1, memory // max(1, block.nbytes))
+                columns = max(1, (memory or MEMORY) // max(1, block.nbytes))
                 buffer = np.empty((columns, len(block)), block.dtype).T
             if block.dtype != buffer.dtype or len(block) != len(buffer):
                 raise ValueError(
@@ -89,20 +93,21 @@ def enumerate_blocks(parts: Iterable[NDArray[Any]]) -> Iterator[tuple[Where, NDA
 
 
 def column_blocks(
-    source: Source, start: int, stop: int | None, rows: Range | None, memory: int
+    source: Source, start: int, stop: int | None, rows: Range | None, memory: int | None
 ) -> Iterator[tuple[Where, NDArray[Any]]]:
     first, last = range_within("start, stop", start, stop, source.n_snapshots)
     across = (
         (0, source.n_features) if rows is None else range_within("rows", *rows, source.n_features)
     )
     one = (across[1] - across[0]) * source.dtype.itemsize
+    memory = memory or (MEMORY if source.time_first else STRIDED_MEMORY)
     cuts = _cuts(first, last, memory // one, source.chunk[1])
     return read_ahead(source, [(across, cut) for cut in cuts])
 
 
-def row_blocks(source: Source, memory: int) -> Iterator[tuple[Where, NDArray[Any]]]:
+def row_blocks(source: Source, memory: int | None) -> Iterator[tuple[Where, NDArray[Any]]]:
     one = source.n_snapshots * source.dtype.itemsize
-    cuts = _cuts(0, source.n_features, memory // one, source.chunk[0])
+    cuts = _cuts(0, source.n_features, (memory or ROW_MEMORY) // one, source.chunk[0])
     return read_ahead(source, [(cut, (0, source.n_snapshots)) for cut in cuts])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from koopcore import outofcore
+from koopcore import _blocks, outofcore
 from koopcore._base import FitOptions, Rank
 from koopcore._opening import open_source
 from koopcore._sources import Source
@@ -28,8 +28,6 @@ FEW = 256  # snapshots up to which the Gram matrix costs less than a stream
 CHEAP = 2e10  # multiply-adds of a Gram matrix, and cubes, that take about a second
 MANY = 4096  # snapshots up to which it is still no burden
 PIECE = 4096  # bytes below which reading a file in pieces takes longer than putting it in order
-MEMORY = 1 << 26  # bytes of a block
-STRIDED_MEMORY = 1 << 28  # of one that is read in pieces
 SAVED = 1 << 26  # bytes of snapshots up to which a batch model, which holds them, is saved
 DRAWN_ROWS, DRAWN_PIXELS = 1 << 20, 1 << 22  # of a mode
 SHOWN = 12  # modes printed
@@ -84,7 +82,7 @@ def choose(source: Source, options: Options) -> tuple[str, str]:
         return ("batch" if fixed else options.way), fixed or "as asked for"
     count = source.n_snapshots
     if count <= FEW or max(source.n_features, count) * count**2 <= CHEAP:
-        return "batch", "few snapshots: from their Gram matrix"
+        return "batch", "exact and cheap, from the Gram matrix of all snapshots"
     if count <= MANY and _piece(source) < PIECE:
         return "batch", "the numbers of a feature lie together: from the Gram matrix, row by row"
     states = (RANK if options.rank is False else int(options.rank or 0)) + 26
@@ -96,7 +94,7 @@ def choose(source: Source, options: Options) -> tuple[str, str]:
 
 def _piece(source: Source) -> float:
     """Bytes that lie together in a block of columns; infinite where whole states do."""
-    return float("inf") if source.time_first else STRIDED_MEMORY / source.n_features
+    return float("inf") if source.time_first else _blocks.STRIDED_MEMORY / source.n_features
 
 
 def _physical_memory() -> float:
@@ -140,7 +138,7 @@ def _batch(source: Source, options: Options, progress: bool) -> DMD:
         least = FitOptions.checked(**given).least_snapshots
         rank = max(1, min(RANK, source.n_snapshots - least + 1))
     model = DMD(rank=rank, dt=options.dt, **given)
-    return outofcore.fit(model, source, memory=MEMORY, progress=progress)
+    return outofcore.fit(model, source, progress=progress)
 
 
 def _stream(source: Source, options: Options, out: Path, progress: bool, say: Say) -> StreamingDMD:
@@ -153,8 +151,7 @@ def _stream(source: Source, options: Options, out: Path, progress: bool, say: Sa
         dt=options.dt,
     )
     if _piece(source) >= PIECE:
-        memory = MEMORY if source.time_first else STRIDED_MEMORY
-        return outofcore.feed(model, source, memory=memory, progress=progress)
+        return outofcore.feed(model, source, progress=progress)
     ordered = out / "snapshots-in-order.npy"
     free, needed = shutil.disk_usage(out).free, _bytes(source)
     if free < 1.05 * needed:
@@ -165,10 +162,10 @@ def _stream(source: Source, options: Options, out: Path, progress: bool, say: Sa
         )
     say(f"putting the snapshots in order, into {ordered} for the time being")
     try:
-        outofcore.reorder(source, ordered, memory=STRIDED_MEMORY, progress=progress)
+        outofcore.reorder(source, ordered, memory=_blocks.STRIDED_MEMORY, progress=progress)
         with open_source(ordered) as turned:
             turned.name, turned.first = source.name, source.first  # for messages
-            return outofcore.feed(model, turned, memory=MEMORY, progress=progress)
+            return outofcore.feed(model, turned, progress=progress)
     finally:
         ordered.unlink(missing_ok=True)
 

@@ -113,7 +113,7 @@ def _begin(file: Any, dtype: np.dtype[Any], shape: Sequence[int], *, fortran: bo
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def reordered(path: Path, source: Source, memory: int, progress: Progress) -> None:
+def reordered(path: Path, source: Source, memory: int | None, progress: Progress) -> None:
     """Write a source to a `.npy` file in which the numbers of one snapshot lie together."""
     n, size = source.n_features, source.dtype.itemsize
 

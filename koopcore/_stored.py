@@ -18,7 +18,7 @@ from koopcore._sources import Source
 class StoredSnapshots(Snapshots):
     """The columns of a source, of which a fit only ever sees blocks of rows."""
 
-    def __init__(self, source: Source, memory: int, progress: Progress = False) -> None:
+    def __init__(self, source: Source, memory: int | None, progress: Progress = False) -> None:
         self.caller = Caller(np.empty(0))
         self.source, self.memory, self.progress = source, memory, progress
 

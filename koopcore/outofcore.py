@@ -36,8 +36,6 @@ from koopcore.dmd import DMD
 
 __all__ = ["blocks", "feed", "fit", "reorder", "write_modes"]
 
-MEMORY = 1 << 26  # bytes of a block
-
 Model = TypeVar("Model")
 
 
@@ -47,7 +45,7 @@ def blocks(
     start: int = 0,
     stop: int | None = None,
     rows: Range | None = None,
-    memory: int = MEMORY,
+    memory: int | None = None,
     dataset: str | None = None,
     dtype: DTypeLike | None = None,
     shape: Sequence[int] | None = None,
@@ -67,8 +65,9 @@ def blocks(
         Snapshots to read, of an iterable counted from its next one.
     rows : (int, int), optional
         Features to read: first, and the one after the last. Default: all.
-    memory : int
-        Bytes of a block (one snapshot, where that is more); two are held.
+    memory : int, optional
+        Bytes of a block (one snapshot, where that is more); two are held. Default: 16 MiB, which
+        stays in the cache, or 256 MiB where a block is read in pieces (see the documentation).
     dataset : str, optional
         Name of the dataset in an HDF5 or zarr file. Default: the only one.
     dtype, shape, offset
@@ -115,7 +114,7 @@ def feed(
     start: int = 0,
     stop: int | None = None,
     rows: Range | None = None,
-    memory: int = MEMORY,
+    memory: int | None = None,
     **how: Any,
 ) -> Model:
     """Give a stream all snapshots of a source, in blocks.
@@ -207,7 +206,7 @@ def fit(
     progress: Progress = False,
     start: int = 0,
     stop: int | None = None,
-    memory: int = MEMORY,
+    memory: int | None = None,
     **how: Any,
 ) -> DMD:
     """Fit a DMD to snapshots that memory does not hold: their Gram matrix summed over row blocks.
@@ -251,7 +250,7 @@ def reorder(
     path: str | os.PathLike[str],
     *,
     progress: Progress = False,
-    memory: int = MEMORY,
+    memory: int | None = None,
     **how: Any,
 ) -> None:
     """Write snapshots to a `.npy` file in which the numbers of each lie together, as streams read.

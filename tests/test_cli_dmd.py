@@ -94,7 +94,7 @@ def test_default_is_a_batch_fit_of_what_is_small_with_ten_modes_at_most(X):
     result, text = run("X.npy", "--start", 5, "--stop", 12)
     assert result.exit_code == 0, text
     assert "7 snapshots of float64" in text
-    assert "batch: few snapshots" in text
+    assert "batch: exact and cheap" in text
     assert "fitted in 0.0 s: rank 4" in text
     assert re.search(r"0\.990000\+0\.000000j 0\.990000 0 -0\.01005", text)
     assert match(DMD(rank=4).fit(X[:, 5:12]).eigenvalues, RATES) < 1e-6
@@ -198,8 +198,8 @@ def source(n, m, time_first=True, dtype=np.float32):
 @pytest.mark.parametrize(
     ("given", "options", "expected", "why"),
     [
-        (source(10**6, 100), {}, "batch", "few snapshots"),
-        (source(10**4, 1_000), {}, "batch", "few snapshots"),
+        (source(10**6, 100), {}, "batch", "exact and cheap"),
+        (source(10**4, 1_000), {}, "batch", "exact and cheap"),
         (source(10**6, 1_000), {}, "stream", "1000 snapshots in one pass"),
         (source(10**6, 1_000, False), {}, "batch", "numbers of a feature lie together"),
         (source(10**4, 100_000, False), {}, "stream", "in one pass"),
@@ -222,7 +222,7 @@ def test_way_is_chosen_by_shape_layout_and_options(given, options, expected, why
 
 @pytest.mark.parametrize("enough", [True, False])
 def test_file_of_short_pieces_is_put_in_order_for_a_stream(X, monkeypatch, enough):
-    monkeypatch.setattr(_decompose, "STRIDED_MEMORY", 30_000)
+    monkeypatch.setattr(_decompose._blocks, "STRIDED_MEMORY", 30_000)
     if not enough:
         usage = SimpleNamespace(free=1000)
         monkeypatch.setattr(_decompose.shutil, "disk_usage", lambda _: usage)

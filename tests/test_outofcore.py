@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from snapshot_files import KINDS, stored
 from support import match, planted
 
 from koopcore import DMD, RowBlocks, StreamingDMD, StreamingSVD, WindowDMD, outofcore
@@ -24,34 +25,6 @@ def X():
 
 def gathered(source, **how):
     return np.hstack([block.copy() for block in outofcore.blocks(source, **how)])
-
-
-def stored(X, kind, folder):
-    """Put the snapshots into a file of this kind; return it and how to read it."""
-    path = folder / f"X.{kind.split('-')[0]}"
-    if kind.startswith("npy"):
-        np.save(path, np.asarray(X.T if "rows" in kind else X, order=kind[-1]))
-        return path, {"time_axis": 0} if "rows" in kind else {}
-    if kind == "bin":
-        path.write_bytes(b"head" + X.T.tobytes())
-        return path, {"dtype": "float32", "shape": (-1, len(X)), "time_axis": 0, "offset": 4}
-    if kind.startswith("h5"):
-        chunks = {"h5": None, "h5-rows": (7, X.shape[1]), "h5-columns": (len(X), 6)}[kind]
-        with h5py.File(path, "w") as file:
-            file.create_dataset("flow/velocity", data=X, chunks=chunks)
-            file.create_dataset("times", data=np.arange(X.shape[1]))
-        return path, {}
-    if kind == "zarr-array":
-        zarr.save_array(path, X.T)
-        return path, {"time_axis": 0}
-    group = zarr.open_group(path, mode="w")
-    group.create_array("flow/velocity", data=X, chunks=(64, 16))
-    group.create_array("other", data=X)
-    return path, {"dataset": "flow/velocity"}
-
-
-KINDS = ["npy-C", "npy-F", "npy-rows-C", "npy-rows-F", "bin"]
-KINDS += ["h5", "h5-rows", "h5-columns", "zarr", "zarr-array"]
 
 
 @pytest.mark.parametrize("memory", MEMORY)
@@ -129,6 +102,15 @@ def test_iterators_of_snapshots_and_of_blocks_are_gathered(X, memory):
     np.testing.assert_array_equal(part, X[2:9, 1:30])
     rows = gathered((piece.T for piece in pieces), time_axis=0, as_type="float64")
     np.testing.assert_array_equal(rows, X)
+
+
+def test_open_datasets_are_taken_and_stay_open(X, tmp_path):
+    path, _ = stored(X, "h5-columns", tmp_path)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(gathered(file["flow/velocity"]), X)
+        assert file["times"][3] == 3
+    path, _ = stored(X, "zarr", tmp_path)
+    np.testing.assert_array_equal(gathered(zarr.open(path, mode="r")["flow/velocity"]), X)
 
 
 def test_endless_iterator_is_left_where_stop_says(X):
@@ -296,117 +278,6 @@ def test_progress_is_told_to_a_function_and_to_a_bar_that_is_silent_here(X, tmp_
     outofcore.feed(StreamingSVD(), tmp_path / "X.npy", progress=True)
     outofcore.fit(DMD(rank=2), tmp_path / "X.npy", progress=True)
     assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "how", "error", "message"),
-    [
-        ("none.npy", None, {}, FileNotFoundError, "there is no file .*none.npy"),
-        ("X.npy", b"no array", {}, ValueError, r"X.npy' is no \.npy file"),
-        ("X.npy", np.zeros(5), {}, ValueError, "has 1 dimension; snapshots need 2 or more"),
-        ("X.npy", np.zeros((0, 5)), {}, ValueError, r"has shape \(0, 5\): it is empty"),
-        ("X.npy", np.zeros((2, 5), int), {}, TypeError, "holds int64; .* as_type='float32'"),
-        ("X.npy", np.zeros((2, 5), "U3"), {}, TypeError, "holds <U3, which are no numbers"),
-        ("X.npy", np.zeros((2, 5)), {"as_type": "int8"}, TypeError, "as_type='int8'; koopcore"),
-        (
-            "X.npy",
-            np.zeros((2, 5), complex),
-            {"as_type": "float32"},
-            TypeError,
-            "as_type='float32' would drop imaginary parts",
-        ),
-        ("X.npy", np.zeros((2, 3, 5)), {"time_axis": 1}, ValueError, "time_axis=1 of .* must be"),
-        ("X.npy", np.zeros((2, 5)), {"start": 5}, ValueError, "start, stop: 5 to 5 of 5 is not"),
-        ("X.npy", np.zeros((2, 5)), {"stop": 6}, ValueError, "start, stop: 0 to 6 of 5 is not"),
-        ("X.npy", np.zeros((2, 5)), {"rows": (1, 3)}, ValueError, "rows: 1 to 3 of 2 is not"),
-        ("X.bin", bytes(80), {}, ValueError, "is neither .npy, HDF5 .* say dtype= and shape="),
-        (
-            "X.bin",
-            bytes(80),
-            {"dtype": "f8", "shape": (2, 6)},
-            ValueError,
-            r"has 80 bytes after offset=0; shape=\(2, 6\) of float64 does not fill them .* 10 num",
-        ),
-        ("X.bin", bytes(80), {"dtype": "f8", "shape": (3, -1)}, ValueError, "does not fill them"),
-        ("X.h5", b"no HDF5", {}, ValueError, "X.h5' is no HDF5 file"),
-    ],
-)
-def test_bad_files_are_refused_with_what_is_wrong(name, content, how, error, message, tmp_path):
-    path = tmp_path / name
-    if isinstance(content, np.ndarray):
-        np.save(path, content)
-    elif content is not None:
-        path.write_bytes(content)
-    with pytest.raises(error, match=message):
-        list(outofcore.blocks(path, **how))
-
-
-def test_datasets_must_be_named_where_there_are_several_or_none(X, tmp_path):
-    path, _ = stored(X, "zarr", tmp_path)
-    with pytest.raises(ValueError, match=r"has 2 datasets .*flow/velocity.*: say which with"):
-        list(outofcore.blocks(path))
-    with pytest.raises(ValueError, match=r"has no dataset 'flow'; it has .*other"):
-        list(outofcore.blocks(path, dataset="flow"))
-    with h5py.File(tmp_path / "empty.h5", "w"):
-        pass
-    with pytest.raises(ValueError, match=r"has 0 datasets .*\(none\)"):
-        list(outofcore.blocks(tmp_path / "empty.h5"))
-    (tmp_path / "folder.zarr").mkdir()
-    with pytest.raises(ValueError, match="is no zarr array or group"):
-        list(outofcore.blocks(tmp_path / "folder.zarr"))
-    with pytest.raises(ValueError, match="is a folder"):
-        list(outofcore.blocks(tmp_path, dtype="f4", shape=(2, 2)))
-
-
-def test_open_datasets_are_taken_and_stay_open(X, tmp_path):
-    path, _ = stored(X, "h5-columns", tmp_path)
-    with h5py.File(path) as file:
-        np.testing.assert_array_equal(gathered(file["flow/velocity"]), X)
-        assert file["times"][3] == 3
-    path, _ = stored(X, "zarr", tmp_path)
-    np.testing.assert_array_equal(gathered(zarr.open(path, mode="r")["flow/velocity"]), X)
-
-
-@pytest.mark.parametrize(("package", "suffix", "extra"), [("h5py", "h5", "hdf5"), ("zarr",) * 3])
-def test_missing_package_is_named_with_the_way_to_install_it(
-    package, suffix, extra, X, tmp_path, monkeypatch
-):
-    path, how = stored(X, suffix, tmp_path)
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf'{package}; install .*"koopcore\[{extra}\]"'):
-        list(outofcore.blocks(path, **how))
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    np.save(tmp_path / "X.npy", X)
-    with pytest.raises(ImportError, match=r'needs tqdm; .*"koopcore\[cli\]"'):
-        outofcore.feed(StreamingSVD(), tmp_path / "X.npy", progress=True)
-
-
-@pytest.mark.parametrize(
-    ("items", "message"),
-    [
-        ([np.zeros(3), np.zeros(4)], "item 1 of the iterable has 4 numbers of float64, those"),
-        ([np.zeros(3), np.zeros(3, np.float32)], "item 1 of the iterable has 3 numbers of float32"),
-        ([np.zeros((2, 2, 2))], r"item 0 of the iterable has shape \(2, 2, 2\)"),
-    ],
-)
-def test_uneven_items_of_an_iterable_are_refused(items, message):
-    with pytest.raises(ValueError, match=message):
-        list(outofcore.blocks(iter(items)))
-
-
-def test_iterators_are_refused_where_the_source_is_read_twice():
-    with pytest.raises(TypeError, match="source is a generator, which can be read once"):
-        outofcore.fit(DMD(), (x for x in np.eye(3)))
-
-
-def test_file_that_is_cut_while_it_is_read_is_noticed(X, tmp_path):
-    np.save(tmp_path / "X.npy", np.asfortranarray(X))
-    reading = outofcore.blocks(tmp_path / "X.npy", memory=1)
-    next(reading)
-    with open(tmp_path / "X.npy", "r+b") as file:
-        file.truncate(20_000)
-    with pytest.raises(ValueError, match="was cut while being read"):
-        list(reading)
 
 
 MEMORY_TEST = """
