@@ -263,8 +263,9 @@ class StreamingDMD(Stream, Spectrum):
     def amplitudes(self) -> NDArray[np.complex128]:
         """Amplitudes of the modes in the newest state (with delays, the newest stacked one).
 
-        ``modes @ amplitudes`` is its projection, ``modes @ (amplitudes * eigenvalues**h)`` what
-        `forecast` gives for no unstable eigenvalues. With `affine`: in the newest difference.
+        Least squares of the modes on it: ``modes @ (amplitudes * eigenvalues**h)`` follows
+        `forecast`, with delays ``h + delays - 1`` in the place of h, since modes show the oldest
+        block. With `affine`: in the newest difference.
         """
         if self.n_inputs:
             raise ValueError("amplitudes of a driven stream depend on its inputs; use forecast(U)")
