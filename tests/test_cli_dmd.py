@@ -308,3 +308,10 @@ def test_command_runs_as_a_program_without_torch_and_matplotlib_being_loaded_for
     assert done.stderr == ""
     assert "rank 4" in done.stdout
     check(X, "koopcore-dmd")
+
+
+def test_missing_typer_is_named_with_the_way_to_install_it():
+    code = "import sys; sys.modules['typer'] = None; import koopcore.cli"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert 'needs typer; install it with pip install "koopcore[cli]"' in done.stderr
