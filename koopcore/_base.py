@@ -72,6 +72,19 @@ def positive_int(name: str, value: Any) -> int:
     return number
 
 
+def checked_threads(n_threads: int | None) -> int | None:
+    """Return a number of threads of at least 1, or None."""
+    if n_threads is None:
+        return None
+    try:
+        count = operator.index(n_threads)
+    except TypeError:
+        raise TypeError(f"n_threads={n_threads!r} must be an int or None") from None
+    if count < 1:
+        raise ValueError(f"n_threads={n_threads!r} must be at least 1, or None")
+    return count
+
+
 def checked_dt(dt: float) -> float:
     """Return the time between two snapshots, which must be positive."""
     if not (math.isfinite(dt) and dt > 0):

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from koopcore._base import positive_int
+from koopcore._base import checked_threads, positive_int
 from koopcore._live import Live, described, shape_in
 from koopcore._segments import StateShape, as_segments
 
@@ -34,6 +34,7 @@ def stream_options(
     random_state: int,
     first_row: int | None,
     reduce: Reduce | None,
+    n_threads: int | None,
 ) -> dict[str, Any]:
     """Check what streams have in common; every message names the argument."""
     if not 0.0 < forgetting <= 1.0:
@@ -64,6 +65,7 @@ def stream_options(
         "seed": seed,
         "first_row": first_row or 0,
         "sharded": first_row is not None,
+        "n_threads": checked_threads(n_threads) or 0,
     }
 
 
@@ -260,7 +262,7 @@ class Stream(Live):
 
     def _require_alike(self, other: Self, theirs: str, ours: str, but: Sequence[str] = ()) -> None:
         for name, value in self._core_options.items():
-            if name not in but and other._core_options[name] != value:
+            if name not in (*but, "n_threads") and other._core_options[name] != value:
                 argument = ARGUMENTS.get(name, name)
                 raise ValueError(
                     f"{theirs} was made with {argument}={other._parameters[argument]!r}, {ours} "

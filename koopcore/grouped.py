@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from koopcore import _core
 from koopcore._arrays import Caller, as_numpy, require_float
-from koopcore._base import FitOptions, Rank, checked_dt
+from koopcore._base import FitOptions, Rank, checked_dt, checked_threads
 from koopcore._trust import horizons_of
 
 
@@ -60,7 +60,7 @@ class GroupedDMD:
         self._parameters = {k: v for k, v in locals().items() if k != "self"}
         self.rank = rank
         self.dt = checked_dt(dt)
-        self.n_threads = _checked_threads(n_threads)
+        self.n_threads = checked_threads(n_threads)
         self._options = FitOptions.checked(
             rank,
             tol,
@@ -185,18 +185,6 @@ class GroupedDMD:
         coefficients = fit.forecast([float(h) for h in horizons_of(horizon)])
         states = fit.combine(self._x, coefficients)
         return self._caller.give(states[:, 0] if np.ndim(horizon) == 0 else states)
-
-
-def _checked_threads(n_threads: int | None) -> int | None:
-    if n_threads is None:
-        return None
-    try:
-        count = operator.index(n_threads)
-    except TypeError:
-        raise TypeError(f"n_threads={n_threads!r} must be an int or None") from None
-    if count < 1:
-        raise ValueError(f"n_threads={n_threads!r} must be at least 1, or None")
-    return count
 
 
 def _checked_segments(

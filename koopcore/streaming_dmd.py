@@ -44,7 +44,7 @@ class StreamingDMD(Stream, Spectrum):
         ``variant="standard"``.
     forgetting : float in (0, 1]
         Factor of the square of a step's residual in the fit per later step; 1 forgets nothing.
-    oversampling, block, tol, random_state, first_row, reduce
+    oversampling, block, tol, random_state, first_row, reduce, n_threads
         As in `koopcore.StreamingSVD`. In the fit, directions below 1e-6 (float32) or 1e-12 of the
         largest do not count.
 
@@ -83,11 +83,12 @@ class StreamingDMD(Stream, Spectrum):
         dt: float = 1.0,
         first_row: int | None = None,
         reduce: Reduce | None = None,
+        n_threads: int | None = None,
     ) -> None:
         self._parameters = {k: v for k, v in locals().items() if k != "self"}
         self.dt = checked_dt(dt)
         options = stream_options(
-            rank, oversampling, block, forgetting, tol, random_state, first_row, reduce
+            rank, oversampling, block, forgetting, tol, random_state, first_row, reduce, n_threads
         )
         if variant == "optimized":
             raise ValueError("variant='optimized' fits all snapshots at once: a stream has none")

@@ -40,6 +40,8 @@ class StreamingSVD(Stream):
         For row blocks of one state in several processes: the row of the whole state at which this
         one's begin (a multiple of 64), and a function that adds up a float64 array over all of
         them. Every process then makes the same calls in the same order. See also `RowBlocks`.
+    n_threads : int, optional
+        Threads that share the rows; results do not depend on it. Default: `koopcore.num_threads`.
 
     Examples
     --------
@@ -67,10 +69,11 @@ class StreamingSVD(Stream):
         random_state: int = 0,
         first_row: int | None = None,
         reduce: Reduce | None = None,
+        n_threads: int | None = None,
     ) -> None:
         self._parameters = {k: v for k, v in locals().items() if k != "self"}
         options = stream_options(
-            rank, oversampling, block, forgetting, tol, random_state, first_row, reduce
+            rank, oversampling, block, forgetting, tol, random_state, first_row, reduce, n_threads
         )
         self._core_options = {**options, "center": bool(center)}
         self._reduce = reduce

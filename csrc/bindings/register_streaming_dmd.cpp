@@ -37,18 +37,19 @@ template <class T>
 void register_dmd_as(py::module_& m, const char* name) {
   using Stream = StreamingDmd<T>;
   py::class_<Stream> type(m, name, kDmdDoc);
-  type.def(py::init([](std::vector<int64_t> sizes, int64_t delays, bool differences, int64_t inputs,
-                       int64_t rank, int64_t oversampling, int64_t block, double forgetting,
-                       double tolerance, bool center, uint64_t seed, int64_t first_row,
-                       bool sharded) {
-             return std::make_unique<Stream>(
-                 std::move(sizes),
-                 StreamingDmdOptions{stream_options(rank, oversampling, block, forgetting,
-                                                    tolerance, center, seed, first_row, sharded),
-                                     delays, differences, inputs});
-           }),
-           py::arg("segment_sizes"), py::kw_only(), py::arg("delays"), py::arg("differences"),
-           py::arg("inputs"), KOOPCORE_STREAM_ARGUMENTS)
+  type.def(
+          py::init([](std::vector<int64_t> sizes, int64_t delays, bool differences, int64_t inputs,
+                      int64_t rank, int64_t oversampling, int64_t block, double forgetting,
+                      double tolerance, bool center, uint64_t seed, int64_t first_row, bool sharded,
+                      int n_threads) {
+            return std::make_unique<Stream>(
+                std::move(sizes),
+                StreamingDmdOptions{stream_options(rank, oversampling, block, forgetting, tolerance,
+                                                   center, seed, first_row, sharded, n_threads),
+                                    delays, differences, inputs});
+          }),
+          py::arg("segment_sizes"), py::kw_only(), py::arg("delays"), py::arg("differences"),
+          py::arg("inputs"), KOOPCORE_STREAM_ARGUMENTS)
       .def(
           "push",
           [](Stream& stream, const py::sequence& segments, const Small& inputs) {

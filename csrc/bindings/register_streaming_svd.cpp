@@ -17,10 +17,10 @@ void register_svd(py::module_& m, const char* name) {
   py::class_<Stream> type(m, name, kSvdDoc);
   type.def(py::init([](std::vector<int64_t> sizes, int64_t rank, int64_t oversampling,
                        int64_t block, double forgetting, double tolerance, bool center,
-                       uint64_t seed, int64_t first_row, bool sharded) {
+                       uint64_t seed, int64_t first_row, bool sharded, int n_threads) {
              return std::make_unique<Stream>(
                  std::move(sizes), stream_options(rank, oversampling, block, forgetting, tolerance,
-                                                  center, seed, first_row, sharded));
+                                                  center, seed, first_row, sharded, n_threads));
            }),
            py::arg("segment_sizes"), py::kw_only(), KOOPCORE_STREAM_ARGUMENTS)
       .def(

@@ -28,8 +28,9 @@ using Small = py::array_t<double, py::array::f_style | py::array::forcecast>;
 
 inline StreamOptions stream_options(int64_t rank, int64_t oversampling, int64_t block,
                                     double forgetting, double tolerance, bool center, uint64_t seed,
-                                    int64_t first_row, bool sharded) {
-  return {rank, oversampling, block, forgetting, tolerance, center, seed, first_row, sharded};
+                                    int64_t first_row, bool sharded, int n_threads) {
+  return {rank,   oversampling, block,     forgetting, tolerance,
+          center, seed,         first_row, sharded,    n_threads};
 }
 
 // The result of work that touches no Python object.
@@ -107,6 +108,6 @@ void define_common(py::class_<Stream>& type) {
 #define KOOPCORE_STREAM_ARGUMENTS                                                     \
   py::arg("rank"), py::arg("oversampling"), py::arg("block"), py::arg("forgetting"),  \
       py::arg("tolerance"), py::arg("center"), py::arg("seed"), py::arg("first_row"), \
-      py::arg("sharded")
+      py::arg("sharded"), py::arg("n_threads")
 
 }  // namespace koopcore::bindings

@@ -13,12 +13,6 @@
 namespace koopcore {
 namespace {
 
-int threads_for(int n_threads) {
-  KOOPCORE_REQUIRE(n_threads >= 0)
-      << "n_threads must be at least 1, or 0 for the threads of the BLAS; got " << n_threads;
-  return n_threads > 0 ? n_threads : blas::num_threads();
-}
-
 // Checks the segments and returns the rows in none of them.
 std::vector<Segment> uncovered_rows(const std::vector<Segment>& segments, int64_t rows) {
   KOOPCORE_REQUIRE(!segments.empty()) << "there are no segments; a fit needs at least one";

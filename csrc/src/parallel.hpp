@@ -10,7 +10,17 @@
 #include <thread>
 #include <vector>
 
+#include "koopcore/blas.hpp"
+#include "koopcore/error.hpp"
+
 namespace koopcore {
+
+/// How many threads a caller's n_threads stands for.
+inline int threads_for(int n_threads) {
+  KOOPCORE_REQUIRE(n_threads >= 0)
+      << "n_threads must be at least 1, or 0 for the threads of the BLAS; got " << n_threads;
+  return n_threads > 0 ? n_threads : blas::num_threads();
+}
 
 /// Calls work(i, worker) for i in [0, count), worker in [0, n_threads). Tasks are handed out in
 /// order, one at a time. Once one has thrown no more are begun; of those that threw, the exception

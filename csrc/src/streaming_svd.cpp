@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "koopcore/error.hpp"
-#include "stream_kernel.hpp"
+#include "parallel.hpp"
 #include "stream_units.hpp"
 
 namespace koopcore {
@@ -23,6 +23,8 @@ constexpr double kLeastWeight = 1e-40;
 template <class T>
 constexpr double kVanishing = sizeof(T) == 4 ? 0x1p-200 : 0x1p-860;
 // Of ranks and blocks: what the small matrices are still made for.
+// Rows are summed up slice by slice, whatever the number of threads, and so to the same bits.
+constexpr int64_t kSliceRows = int64_t{1} << 15, kMostSlices = 8;
 constexpr int64_t kMostColumns = int64_t{1} << 20;
 constexpr int64_t kMostNumbers = int64_t{1} << 58;
 
@@ -72,6 +74,8 @@ StreamingSvd<T>::StreamingSvd(std::vector<int64_t> segment_sizes, const StreamOp
       capacity_(options_.sharded ? options_.rank + options_.oversampling
                                  : std::min(options_.rank + options_.oversampling, state_size_)),
       storage_columns_(options_.block + capacity_ + 2 * mean_columns()),
+      n_threads_(threads_for(options_.n_threads)),
+      slices_(std::clamp<int64_t>(state_size_ / kSliceRows, 1, kMostSlices)),
       sketch_(options_.seed, options_.first_row),
       storage_(storage_size(state_size_, storage_columns_)),
       ticks_(static_cast<size_t>(options_.block)),
@@ -81,7 +85,6 @@ StreamingSvd<T>::StreamingSvd(std::vector<int64_t> segment_sizes, const StreamOp
       mean_sketch_(SparseSignSketch::kSums, 1),
       vanishing_(static_cast<size_t>(options_.block)),
       largest_(static_cast<size_t>(options_.block)),
-      scratch_(state_size_, 2 * capacity_ + options_.block + 2),
       finder_(capacity_, options_.block + 1) {
   const int64_t b = options_.block, c = capacity_ + b + 1;
   for (Matrix<double>* m : {&gram_, &data_gram_, &data_, &left_, &right_, &small_, &on_data_,
@@ -94,7 +97,9 @@ StreamingSvd<T>::StreamingSvd(std::vector<int64_t> segment_sizes, const StreamOp
   column_weights_.resize(static_cast<size_t>(b + 1));
   lengths_.resize(static_cast<size_t>(b + 1));
   values_.resize(static_cast<size_t>(c));
-  if (std::is_same_v<T, float>) turn_scratch_.resize(static_cast<size_t>(detail::turn_scratch(c)));
+  slice_grams_ = Matrix<double>(c, c * slices_);
+  slice_sums_ = Matrix<double>(SparseSignSketch::kSums, b * slices_);
+  make_workers(c);
 }
 
 // Gram matrix of the used columns, in the order basis, mean, snapshots; sketch of the snapshots.
@@ -120,20 +125,6 @@ void StreamingSvd<T>::drop_vanishing() {
     for (int64_t i = 0; i < used(); ++i) gram_(i, at) = gram_(at, i) = 0.0;
     std::fill_n(block_sketch_.view().col(j), SparseSignSketch::kSums, 0.0);
   }
-}
-
-template <class T>
-void StreamingSvd<T>::measure_locally() {
-  const int64_t c = used();
-  gram<T>(strided(MatrixView<const T>(used_columns())), small_.view().block(0, 0, c, c), scratch_,
-          {});
-  const int64_t first = options_.block - pending_;
-  for (int64_t j = 0; j < c; ++j)
-    for (int64_t i = 0; i < c; ++i) gram_(i, j) = small_(place_of(i) - first, place_of(j) - first);
-  const MatrixView<double> sums =
-      block_sketch_.view().block(0, 0, SparseSignSketch::kSums, pending_);
-  std::fill_n(sums.data, sums.rows * sums.cols, 0.0);
-  sketch_.add<T>({storage().col(slot(0)), state_size_, pending_, 1, -state_size_}, sums);
 }
 
 template <class T>
@@ -354,26 +345,10 @@ void StreamingSvd<T>::move_last_column_first(int64_t last) {
   for (int64_t j = last; j > 0; --j) std::swap_ranges(m.col(j), m.col(j) + c, m.col(j - 1));
 }
 
-// storage columns [at, at + count) = used columns * on_columns_, in place.
-template <class T>
-void StreamingSvd<T>::combine_columns(int64_t count, int64_t at) {
-  const int64_t c = used(), first = options_.block - pending_;
-  const MatrixView<double> placed = small_.view().block(0, 0, c, count);
-  for (int64_t j = 0; j < count; ++j)
-    for (int64_t i = 0; i < c; ++i) placed(place_of(i) - first, j) = on_columns_(i, j);
-  const MatrixView<T> out = storage().block(0, at, state_size_, count);
-  if constexpr (std::is_same_v<T, float>)
-    detail::turn(used_columns(), placed, out, turn_scratch_.data());
-  else
-    koopcore::combine<T>(strided(MatrixView<const T>(used_columns())),
-                         MatrixView<const double>(placed), out, scratch_);
-}
-
 #define KOOPCORE_INSTANTIATE(T)                                                       \
   template StreamingSvd<T>::StreamingSvd(std::vector<int64_t>, const StreamOptions&); \
   template int64_t StreamingSvd<T>::place_of(int64_t) const;                          \
   template void StreamingSvd<T>::measure();                                           \
-  template void StreamingSvd<T>::measure_locally();                                   \
   template void StreamingSvd<T>::drop_vanishing();                                    \
   template void StreamingSvd<T>::weigh();                                             \
   template void StreamingSvd<T>::project();                                           \

@@ -25,7 +25,7 @@ struct StreamingDmdOptions {
 /// Forgetting acts once per step from a state to its successor. Steps from or to a state that
 /// counts as zero for its shortness without being zero tell nothing, and are not counted. Memory:
 /// that of StreamingSvd, with `differences` one state more. Every call locks the object; after the
-/// first blocks pushes allocate nothing.
+/// first blocks pushes allocate nothing, with one thread.
 template <class T>
 class StreamingDmd {
  public:

@@ -30,12 +30,14 @@ struct StreamOptions {
   uint64_t seed = 0;          ///< of the sketch
   int64_t first_row = 0;      ///< row blocks: which row of the whole state the first one is
   bool sharded = false;       ///< row blocks: the caller adds up Gram matrices, see `provide`
+  int n_threads = 0;  ///< that share the rows; 0: as many as the BLAS of this core has. More
+                      ///< than one costs the allocations of a thread per block
 };
 
 /// The stream does not depend on how it is cut into calls. Memory: state size * (rank +
 /// oversampling + block, with `center` 2 more) numbers, whatever its length. Snapshots shorter than
 /// 2^-100 (float32) or 2^-430 (float64) count as zero. Every call locks the object; after the first
-/// blocks pushes allocate nothing.
+/// blocks pushes allocate nothing, with one thread.
 template <class T>
 class StreamingSvd {
  public:
@@ -129,6 +131,8 @@ class StreamingSvd {
   void check_block(StridedView<const T> block, const T* reference, bool successive) const;
 
   void measure();
+  void make_workers(int64_t columns);
+  int64_t slice_rows() const;
   void measure_locally();
   void drop_vanishing();
   void weigh();
@@ -171,6 +175,8 @@ class StreamingSvd {
   StreamOptions options_;
   int64_t capacity_;  // of the basis
   int64_t storage_columns_;
+  int n_threads_;
+  int64_t slices_;  // of the rows; what threads share
   SparseSignSketch sketch_;
 
   // The stream.
@@ -193,7 +199,12 @@ class StreamingSvd {
   double others_in_block_ = 0.0;
   std::vector<char> vanishing_;  // pending snapshots too short to tell from zero, but not zero
   std::vector<std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>> largest_;
-  BlockScratch scratch_;
+  struct Worker {
+    BlockScratch block;
+    std::vector<float> turn;
+  };
+  std::vector<Worker> workers_;
+  Matrix<double> slice_grams_, slice_sums_;
   int64_t data_columns_ = 0;  // D = [mean, snapshots] * weights_, after basis_size_ columns of U
   Matrix<double> gram_, block_sketch_, weights_, data_gram_, data_sketch_, sketch_scratch_;
   std::vector<double> column_weights_, lengths_, values_;
@@ -202,7 +213,6 @@ class StreamingSvd {
   RangeFinder finder_;
   Matrix<double> data_, left_, right_, small_, on_data_, on_columns_;
   Matrix<double> transition_;  // [U, D] in the new basis
-  std::vector<float> turn_scratch_;
   blas::Workspace work_;
   mutable std::mutex mutex_;
 };
