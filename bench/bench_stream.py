@@ -7,6 +7,7 @@ measured here, on all the threads that NumPy takes.
 """
 
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from stream_shapes import Hemati
 from koopcore import StreamingDMD, StreamingSVD
 
 N, RANK, BLOCK, KEPT = 1_000_000, 20, 16, 30
+HELD = f"koopcore.StreamingDMD({RANK})"
+CORES = len(os.sched_getaffinity(0))
 RATES = np.linspace(0.9, 0.999, RANK)
 pytestmark = pytest.mark.benchmark(group=f"stream update n={N:.0e} k={RANK} blocks of {BLOCK}")
 OPTIONS = {"rounds": 9, "iterations": 1, "warmup_rounds": 1}
@@ -65,31 +68,30 @@ def test_stream_flops_at_gemm_peak(benchmark, kind, flops):
     assert np.isfinite(benchmark.pedantic(np.dot, (a, a), **OPTIONS)).all()
 
 
+@pytest.mark.parametrize("n_threads", sorted({1, CORES}))
 @pytest.mark.parametrize("order", ["F", "C"])
-def test_stream_update(benchmark, noisy, order):
-    model = warmed(StreamingDMD(RANK), noisy)
+def test_stream_update(benchmark, noisy, order, n_threads):
+    model = warmed(StreamingDMD(RANK, n_threads=n_threads), noisy)
     blocks = itertools.cycle([np.asarray(block, order=order) for block in noisy])
     benchmark.pedantic(lambda: model.partial_fit(next(blocks)), **OPTIONS)
     assert np.isfinite(model.singular_values).all()
     if order == "F":
         benchmark.extra_info["numbers"] = peak_of(
-            "import koopcore; m = koopcore.StreamingDMD(20)",
-            "for _ in range(6): m.partial_fit(X)",
-            (N, BLOCK),
+            "import koopcore", f"{HELD}.partial_fit(X).partial_fit(X).partial_fit(X)", (N, BLOCK)
         )
 
 
 def test_stream_update_without_new_directions(benchmark, modes):
     """Exact-rank data: the basis stays, and only the Gram matrix is left to do."""
     exact = [block_of(modes, BLOCK * i, 0.0) for i in range(4)]
-    model = warmed(StreamingDMD(RANK), exact)
+    model = warmed(StreamingDMD(RANK, n_threads=CORES), exact)
     blocks = itertools.cycle(exact[1:])
     benchmark.pedantic(lambda: model.partial_fit(next(blocks)), **OPTIONS)
     assert np.abs(np.abs(model.eigenvalues[0]) - RATES[-1]) < 0.1
 
 
 def test_stream_svd_update(benchmark, noisy):
-    model = warmed(StreamingSVD(RANK, center=True), noisy)
+    model = warmed(StreamingSVD(RANK, center=True, n_threads=CORES), noisy)
     blocks = itertools.cycle(noisy)
     benchmark.pedantic(lambda: model.partial_fit(next(blocks)), **OPTIONS)
     assert model.error < np.sqrt(model.energy)

@@ -21,13 +21,11 @@ RATES = np.exp(np.array([-1e-5, -2e-5 + 0.1j, -3e-5 + 0.37j, -4e-5 + 0.9j, -5e-5
 FIT = """
 import sys, time
 import numpy as np
-import koopcore
 from koopcore import StreamingDMD, outofcore
 path, n, rank = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-koopcore.set_num_threads(int(sys.argv[4]))
 start = time.perf_counter()
 how = {"dtype": "float32", "shape": (-1, n), "time_axis": 0}
-model = outofcore.feed(StreamingDMD(rank), path, **how)
+model = outofcore.feed(StreamingDMD(rank, n_threads=int(sys.argv[4])), path, **how)
 values = model.eigenvalues
 seconds = time.perf_counter() - start
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if "VmHWM" in line)
@@ -81,7 +79,7 @@ def main():
     parser.add_argument("--gigabytes", type=float, default=20.0)
     parser.add_argument("--features", type=int, default=1_000_000)
     parser.add_argument("--rank", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--folder", default=tempfile.gettempdir())
     given = parser.parse_args()
