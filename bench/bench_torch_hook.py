@@ -52,8 +52,8 @@ def test_hook(benchmark, problem, every):
                     next(problem.model.parameters()).add_(1e-4 * (k + 1))
                 accelerator._record()
         if every == 1:
-            accelerator._window.coefficients(1.0)  # brings the Gram matrix up to date, and fits
-            accelerator._window.clear()
+            accelerator._operator.coefficients(1.0)  # brings the Gram matrix up to date, and fits
+            accelerator._operator.clear()
 
     def hooked():
         for _ in range(10):

@@ -297,12 +297,10 @@ class Stream(Live):
         if not state:
             return self.clear()
         shape = shape_in(state, self._state_arrays)
-        columns = np.asfortranarray(state["columns"])
-        if columns.shape[1:] == (1,):  # its strides may be those of a row
-            columns = columns.copy("F")
         fresh = type(self)(**self._parameters)
         fresh._allocate(shape)
-        fresh._stream.restore(columns, [float(number) for number in state["numbers"]])
+        numbers = [float(number) for number in state["numbers"]]
+        fresh._stream.restore(np.asfortranarray(state["columns"]), numbers)
         with self._lock:
             self._shape, self._stream, self._answers = shape, fresh._stream, {}
         return None

@@ -52,7 +52,7 @@ class WindowDMD(Live, Estimator):
     [1.0, 2.0]
     """
 
-    _state_arrays = ("snapshots",)
+    _state_arrays = ("columns", "numbers")
 
     def __init__(
         self,
@@ -148,8 +148,7 @@ class WindowDMD(Live, Estimator):
         Raises
         ------
         TypeError, ValueError
-            As for `update`. (Where X has numbers near the largest there are, the refused window
-            has been put back to within rounding.)
+            As for `update`.
         """
         array = self._matrix(X)
         if array.shape[0] == 0:
@@ -299,16 +298,15 @@ class WindowDMD(Live, Estimator):
                 self._buffer.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the window holds: its snapshots (n_features, n_snapshots), and their form.
+        """Everything the window holds, as arrays, numbers and strings.
 
-        A window into which it is loaded goes on to within rounding, not to the bit: snapshots are
-        held as differences from a reference that is not among them.
+        Loaded into a window made alike, it goes on with the same bits.
         """
         with self._lock:
-            if self._shape is None or self.n_snapshots == 0:
+            if self._shape is None or self._buffer is None or self.n_snapshots == 0:
                 return {}
-            snapshots = self._combine(np.eye(self.n_snapshots))
-            return {"snapshots": snapshots, **described(self._shape)}
+            columns, numbers = self._buffer.state()
+            return {"columns": columns, "numbers": numbers, **described(self._shape)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the place of the window that gave `state`.
@@ -320,18 +318,12 @@ class WindowDMD(Live, Estimator):
         """
         if not state:
             return self.clear()
-        shape = shape_in(state, ("snapshots",))
-        states = self._matrix(state["snapshots"], "snapshots")
-        if len(states) != shape.n_features or states.shape[1] > self.window:
-            raise ValueError(
-                f"state holds snapshots of shape {states.shape} and arrays of {shape.shapes}; "
-                f"this window takes at most {self.window} of {shape.n_features} numbers"
-            )
-        fresh = type(self)(**self._parameters)
-        for column in np.ascontiguousarray(states.T):
-            fresh.update(shape.give(column))
+        shape = shape_in(state, self._state_arrays)
+        buffer = self._new_buffer(shape)
+        numbers = [float(number) for number in state["numbers"]]
+        buffer.restore(np.asfortranarray(state["columns"]), numbers)
         with self._lock:
-            self._shape, self._buffer, self._fit = fresh._shape, fresh._buffer, None
+            self._shape, self._buffer, self._fit = shape, buffer, None
         return None
 
     def _state(self) -> tuple[Problem, Fitted]:
@@ -376,9 +368,12 @@ class WindowDMD(Live, Estimator):
         """Make room for states like this first one, unless there is."""
         old = self._shape
         if old is None or (old.shapes, old.dtype) != (shape.shapes, shape.dtype):
-            kind = _core.SnapshotWindow32 if shape.dtype == np.float32 else _core.SnapshotWindow64
-            buffer = kind(shape.sizes, self.window)
+            buffer = self._new_buffer(shape)
             buffer.push(segments)  # refuses non-finite values before anything is kept
             buffer.clear()
             self._buffer = buffer
         self._shape = shape
+
+    def _new_buffer(self, shape: StateShape) -> _core.SnapshotWindow32 | _core.SnapshotWindow64:
+        kind = _core.SnapshotWindow32 if shape.dtype == np.float32 else _core.SnapshotWindow64
+        return kind(shape.sizes, self.window)

@@ -206,9 +206,7 @@ def test_state_dict_goes_on_elsewhere(make, dtype, affine, form, seen):
         np.concatenate([np.ravel(s) for s in f]) if isinstance(f, list) else f
         for f in (model.forecast(6), resumed.forecast(6))
     ]
-    if isinstance(model, StreamingDMD):  # to the bit; a window to within rounding
-        np.testing.assert_array_equal(*flat)
-    np.testing.assert_allclose(*flat, **close(dtype))
+    np.testing.assert_array_equal(*flat)
 
 
 def test_size_of_the_state_does_not_grow(make):
@@ -218,7 +216,7 @@ def test_size_of_the_state_does_not_grow(make):
         return sum(np.size(value) for value in model.state_dict().values())
 
     before = size()
-    assert before < N * 40
+    assert before < N * 40 + 1000
     model.partial_fit(trajectory(m=400))
     assert size() <= before
 
@@ -227,11 +225,15 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(make):
     X = trajectory()
     model = make().partial_fit(X)
     before, state = model.forecast(2), model.state_dict()
-    array = next(name for name in ("snapshots", "columns") if name in state)
+    columns, numbers = state["columns"], state["numbers"]
+    spoiled = np.append(numbers[:-1], np.nan)
     for bad, message in (
         ({"shapes": [[N]]}, "not from state_dict"),
-        ({**state, array: state[array][:-1]}, f"{N - 1}"),
-        ({**state, array: np.hstack([state[array]] * 3)}, f"{3 * state[array].shape[1]}"),
+        ({**state, "columns": columns[:-1]}, f"{N - 1}"),
+        ({**state, "columns": np.hstack([columns] * 3)}, f"{3 * columns.shape[1]}"),
+        ({**state, "columns": np.full_like(columns, np.nan)}, "not finite|overflow"),
+        ({**state, "numbers": numbers[:-1]}, f"{len(numbers) - 1} numbers"),
+        ({**state, "numbers": spoiled}, "nan"),
     ):
         with pytest.raises(ValueError, match=message):
             model.load_state_dict(bad)
@@ -249,7 +251,7 @@ def test_pickle_copy_and_files_keep_it(make, dtype, tmp_path):
         copy.deepcopy(model),
         load(tmp_path / "model.npz"),
     ):
-        np.testing.assert_allclose(other.forecast(2), model.forecast(2), **close(dtype))
+        np.testing.assert_array_equal(other.forecast(2), model.forecast(2))
         assert other.dt == 0.1
         assert other.update(X[:, 0]).n_snapshots >= M
     empty = pickle.loads(pickle.dumps(make()))

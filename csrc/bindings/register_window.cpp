@@ -2,8 +2,8 @@
 
 #include <pybind11/stl.h>
 
-#include "arrays.hpp"
 #include "register.hpp"
+#include "streaming.hpp"
 
 namespace koopcore::bindings {
 namespace {
@@ -56,6 +56,15 @@ void register_as(py::module_& m, const char* name) {
       .def("gram", &gram_matrix<T>, py::arg("raw") = false, kGramDoc)
       .def("combine", &combine_into<T>, py::arg("coefficients"), py::arg("out"), kCombineDoc)
       .def("clear", &Window::clear, "Forget all snapshots.")
+      .def(
+          "state",
+          [](const Window& window) {
+            const auto state = window.state();
+            return py::make_tuple(to_array(state.columns), to_array(state.numbers));
+          },
+          kStateDoc)
+      .def("restore", &restore<T, Window>, py::arg("columns"), py::arg("numbers"),
+           "Go on from a state.")
       .def_property_readonly("size", &Window::size, "Snapshots held.");
 }
 

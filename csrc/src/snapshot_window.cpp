@@ -8,6 +8,7 @@
 
 #include "koopcore/error.hpp"
 #include "float_bits.hpp"
+#include "stream_archive.hpp"
 
 namespace koopcore {
 namespace {
@@ -211,6 +212,43 @@ void SnapshotWindow<T>::clear() {
   const std::lock_guard<std::mutex> lock(mutex_);
   start_ = size_ = pending_ = 0;
   reference_pending_ = false;
+}
+
+template <class T>
+typename SnapshotWindow<T>::State SnapshotWindow<T>::state() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  State out{Matrix<T>(state_size_, slots_ + 1), {}};
+  std::copy(storage_.begin(), storage_.end(), out.columns.view().data);
+  for (const int64_t value : {start_, size_, pending_, int64_t{reference_pending_ ? 1 : 0}})
+    out.numbers.push_back(static_cast<double>(value));
+  const double* const gram = column_gram_.view().data;
+  out.numbers.insert(out.numbers.end(), gram, gram + (slots_ + 1) * (slots_ + 1));
+  return out;
+}
+
+template <class T>
+void SnapshotWindow<T>::restore(MatrixView<const T> columns, const std::vector<double>& numbers) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const int64_t width = slots_ + 1, count = 4 + width * width;
+  KOOPCORE_REQUIRE(columns.rows == state_size_ && columns.cols == width &&
+                   static_cast<int64_t>(numbers.size()) == count)
+      << "the state has columns (" << columns.rows << ", " << columns.cols << ") and "
+      << numbers.size() << " numbers; a window of " << capacity() << " snapshots of " << state_size_
+      << " numbers writes (" << state_size_ << ", " << width << ") and " << count;
+  detail::check_numbers(numbers);
+  const double most[] = {static_cast<double>(slots_ - 1), static_cast<double>(capacity()),
+                         numbers[1], 1.0};
+  for (size_t i = 0; i < 4; ++i) detail::check_integer(numbers, i, 0.0, most[i]);
+  for (int64_t j = 0; j < width; ++j)
+    for (int64_t i = 0; i < state_size_; ++i)
+      KOOPCORE_REQUIRE(std::isfinite(columns(i, j))) << "the state has a column that is not finite";
+  for (int64_t j = 0; j < width; ++j)
+    std::copy_n(columns.col(j), state_size_, storage_.data() + j * state_size_);
+  start_ = static_cast<int64_t>(numbers[0]);
+  size_ = static_cast<int64_t>(numbers[1]);
+  pending_ = static_cast<int64_t>(numbers[2]);
+  reference_pending_ = numbers[3] == 1.0;
+  std::copy(numbers.begin() + 4, numbers.end(), column_gram_.view().data);
 }
 
 template <class T>

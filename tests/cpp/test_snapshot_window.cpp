@@ -215,3 +215,43 @@ TEST_CASE("bad sizes are refused with their values") {
   CHECK_THROWS_WITH_AS(window.combine(coefficients, 1, segments),
                        "got 1 coefficients; the window holds 0 snapshots", Error);
 }
+
+TEST_CASE_TEMPLATE("a restored window goes on with the same bits", T, float, double) {
+  const int64_t n = 700, capacity = 5;
+  const Matrix<T> states = random_matrix<T>(n, 30, 8);
+  for (int64_t taken = 1; taken < 12; ++taken) {
+    SnapshotWindow<T> whole({n}, capacity), resumed({n}, capacity);
+    for (int64_t t = 0; t < taken; ++t) {
+      push(whole, states.view().col(t));
+      if (t % 4 == 3) (void)gram_of(whole);
+    }
+    const auto state = whole.state();
+    push(resumed, states.view().col(29));
+    resumed.restore(state.columns.view(), state.numbers);
+    for (int64_t t = taken; t < taken + 9; ++t) {
+      push(whole, states.view().col(t));
+      push(resumed, states.view().col(t));
+      REQUIRE(support::largest_difference(gram_of(whole), gram_of(resumed)) == 0.0);
+    }
+  }
+}
+
+TEST_CASE("a window refuses a state that is not one of its own, and stays as it was") {
+  SnapshotWindow<double> window({6}, 3);
+  const Matrix<double> states = random_matrix<double>(6, 4, 9);
+  for (int64_t t = 0; t < 4; ++t) push(window, states.view().col(t));
+  const Matrix<double> before = gram_of(window, true);
+  const auto good = window.state();
+  for (const size_t at : {size_t{0}, size_t{1}, size_t{2}, size_t{3}, size_t{5}})
+    for (const double value : {-1e300, 0.5, std::numeric_limits<double>::quiet_NaN()}) {
+      if (at == 5 && value == 0.5) continue;  // any number will do for the Gram matrix
+      auto bad = good.numbers;
+      bad[at] = value;
+      CHECK_THROWS_AS(window.restore(good.columns.view(), bad), Error);
+    }
+  CHECK_THROWS_AS(window.restore(good.columns.view(), {1.0, 2.0}), Error);
+  Matrix<double> spoiled = good.columns;
+  spoiled(2, 1) = std::numeric_limits<double>::infinity();
+  CHECK_THROWS_AS(window.restore(spoiled.view(), good.numbers), Error);
+  CHECK(support::largest_difference(before, gram_of(window, true)) == 0.0);
+}

@@ -39,6 +39,15 @@ class SnapshotWindow {
   /// Forgets all snapshots; the next one becomes the reference.
   void clear();
 
+  /// All there is, for files: the ring with its reference, and the rest as float64 numbers. A
+  /// window restored into an object made alike goes on with the same bits.
+  struct State {
+    Matrix<T> columns;
+    std::vector<double> numbers;
+  };
+  State state() const;
+  void restore(MatrixView<const T> columns, const std::vector<double>& numbers);
+
   int64_t size() const;
   int64_t capacity() const { return slots_ - 1; }
   int64_t state_size() const { return state_size_; }
