@@ -313,3 +313,27 @@ def test_a_row_block_may_be_dead_for_a_while(scale):
     upper, lower = (stream.eigenvalues for stream in rows.streams)
     np.testing.assert_array_equal(upper, lower)
     assert match(upper, whole.eigenvalues) < 1e-7
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("make", [StreamingDMD, StreamingSVD], ids=lambda kind: kind.__name__)
+def test_the_number_of_threads_changes_no_bit(make, dtype):
+    """A state of 100,000 numbers is summed up in slices, by however many threads."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((100_000, 5)) @ rng.standard_normal((5, 40))
+    X = (X + 0.01 * rng.standard_normal(X.shape)).astype(dtype)  # so that the basis turns
+    models = [make(3, oversampling=4, n_threads=n).partial_fit(X) for n in (1, 2, 3)]
+    first, *others = (model.state_dict() for model in models)
+    for other in others:
+        np.testing.assert_array_equal(other["columns"], first["columns"])
+        np.testing.assert_array_equal(other["numbers"], first["numbers"])
+    expected = np.linalg.svd(X if make is StreamingSVD else X[:, :-1], compute_uv=False)
+    np.testing.assert_allclose(models[0].singular_values[:3], expected[:3], rtol=1e-4)
+    assert models[0].merge(models[1]).n_snapshots == 80  # threads are no part of how it was made
+
+
+def test_bad_number_of_threads_is_refused_by_name():
+    with pytest.raises(ValueError, match="n_threads=0"):
+        StreamingDMD(3, n_threads=0)
+    with pytest.raises(TypeError, match=r"n_threads=1\.5"):
+        StreamingSVD(3, n_threads=1.5)
