@@ -1,5 +1,7 @@
 """States, files, merging, row blocks and threads of streams."""
 
+import copy
+
 import numpy as np
 import pytest
 from streams import CLOSE, EXACT, KINDS, RATES, Unchanged, relative, same_bits
@@ -212,3 +214,16 @@ def test_a_merged_stream_goes_on_with_its_own_trajectory():
     whole = StreamingDMD(8).partial_fit(other).start_trajectory().partial_fit(X)
     assert match(model.eigenvalues, whole.eigenvalues) < 1e-7
     assert relative(model.forecast(2), whole.forecast(2)) < 1e-7
+
+
+@pytest.mark.parametrize("seen", [0, 1])
+@pytest.mark.parametrize("copied", [np.copy, copy.deepcopy, np.asfortranarray])
+def test_states_of_no_column_and_of_one_are_taken_whatever_their_strides(seen, copied):
+    X = np.random.default_rng(0).standard_normal((20, 30))
+    model = koopcore.StreamingSVD(3).partial_fit(X[:, :seen])
+    resumed = koopcore.StreamingSVD(3)
+    state = model.state_dict()
+    resumed.load_state_dict({**state, "columns": copied(state["columns"])})
+    for each in (model, resumed):
+        each.partial_fit(X[:, seen:])
+    np.testing.assert_array_equal(resumed.basis, model.basis)

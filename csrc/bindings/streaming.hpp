@@ -66,8 +66,10 @@ py::tuple decomposition(Stream& stream, int64_t rank) {
 template <class T, class Stream>
 void restore(Stream& stream, const py::array& columns, const std::vector<double>& numbers) {
   const StridedView<const T> from = matrix_argument<T>(columns, "columns");
-  const bool several = from.rows > 0 && from.cols > 1;  // of one column the stride means nothing
-  if ((from.rows > 1 && from.row_stride != 1) || (several && from.col_stride < from.rows))
+  // Strides mean something only where there is more than one row or column.
+  const bool several = from.rows > 0 && from.cols > 1;
+  if ((from.rows > 1 && from.cols > 0 && from.row_stride != 1) ||
+      (several && from.col_stride < from.rows))
     throw py::value_error("columns must be column-major");
   stream.restore({from.data, from.rows, from.cols, several ? from.col_stride : from.rows}, numbers);
 }
