@@ -82,8 +82,8 @@ def require_square(array: NDArray[Any], name: str) -> None:
 class Stream(Live):
     """A compiled stream and the form of the caller's states.
 
-    A class derived from it says which compiled kinds it uses (`_kinds`) and with which options
-    (`_core_options`), and has its own ``_push_block``.
+    A class derived from it says which compiled kinds it uses (`_kinds`, for float32 and float64)
+    and with which options (`_core_options`).
     """
 
     _state_arrays = ("columns", "numbers")

@@ -31,8 +31,8 @@ class StreamingDmd {
  public:
   StreamingDmd(std::vector<int64_t> segment_sizes, const StreamingDmdOptions& options);
 
-  /// Appends the next state of the trajectory, and what acts on it. Throws as StreamingSvd does,
-  /// and then leaves the stream as it was.
+  /// Appends the next state of the trajectory, and the numbers given beside it. Throws as
+  /// StreamingSvd does, and then leaves the stream as it was.
   void push(const T* const* segments, const double* inputs = nullptr);
   /// Appends the columns of `block`, oldest first, and the columns of `inputs` (empty: none). All
   /// or none of them.
@@ -117,8 +117,9 @@ class StreamingDmd {
 
   StreamingDmdOptions options_;
   StreamingSvd<T> svd_;
-  std::vector<T> previous_;  // with differences
-  int64_t has_previous_ = 0, seen_ = 0;
+  std::vector<T> previous_;   // with differences
+  int64_t has_previous_ = 0;  // 0 or 1, a number like all that a state holds
+  int64_t seen_ = 0;
   Matrix<double> history_;  // upper triangular; past trajectories in units of the svd's
   double pairs_ = 0.0;
   Matrix<double> tail_;        // coordinates and inputs of the last `delays` columns absorbed
