@@ -1,28 +1,53 @@
-"""What a snapshot is: the trained parameters of a model after an optimizer step that happened."""
+"""What a snapshot is: the trained parameters after an optimizer step that happened.
+
+Raw, or averaged over steps: mini-batch noise biases a fit, and an average of the iterates has less
+of it. Which parameters they are, and which steps do not count, is decided here too.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
-_DTYPES = (torch.float32, torch.float64)
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module inside `torch.compile`'s, DataParallel's and DDP's wrappers.
+
+    Names are then those of the user's own module, a trial synchronises nothing, and a forecast in
+    place of the parameters compiles nothing anew.
+    """
+    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    while True:
+        if isinstance(model, wrappers):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod
+        else:
+            return model
 
 
 def trained_parameters(
     model: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, nn.Parameter]:
-    """Return the parameters that form the state, by name, in a fixed order.
+) -> dict[str, torch.Tensor]:
+    """Return the tensors that form the state, by name, in a fixed order.
 
     These are the entries of ``model.named_parameters()`` that require a gradient and are held by
-    `optimizer`; a tied weight appears once, under its first name.
+    `optimizer`; a tied weight appears once, under its first name. Where the optimizer holds
+    float32 master copies instead (as many, of the same shapes, in the same order, and none of the
+    model's own), the masters are the state.
 
     Raises
     ------
     TypeError
-        A data type other than float32 or float64, or two data types in one model.
+        A data type that is no floating-point type, or two data types in one model.
     ValueError
-        Nothing to train, an optimizer of another model, or parameters outside the CPU.
+        Nothing to train, an optimizer of another model, sharded parameters, or several devices.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     lazy = [name for name, p in trainable.items() if nn.parameter.is_lazy(p)]
@@ -37,8 +62,11 @@ def trained_parameters(
             "model has no trainable parameters; at least one non-empty parameter "
             "with requires_grad=True is needed"
         )
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    trained = {name: p for name, p in trainable.items() if id(p) in held}
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    known = {id(p) for p in held}
+    trained = {name: p for name, p in trainable.items() if id(p) in known}
+    if not trained:
+        trained = _masters(trainable, held)
     if not trained:
         raise ValueError(
             f"optimizer holds none of the model's {len(trainable)} trainable parameters; "
@@ -48,9 +76,26 @@ def trained_parameters(
     return trained
 
 
-def _check_alike(parameters: dict[str, nn.Parameter]) -> None:
-    """Check that all parameters are of one supported data type on the CPU."""
+def _masters(trainable: dict[str, nn.Parameter], held: list) -> dict[str, torch.Tensor]:
+    """Float32 masters of the model's half-precision parameters, or nothing."""
+    half = all(p.dtype in (torch.bfloat16, torch.float16) for p in trainable.values())
+    shapes = [p.shape for p in trainable.values()]
+    if not half or [p.shape for p in held] != shapes:
+        return {}
+    if any(p.dtype != torch.float32 for p in held):
+        return {}
+    return dict(zip(trainable, held, strict=True))
+
+
+def _check_alike(parameters: dict[str, torch.Tensor]) -> None:
+    """Check that all parameters are of one supported data type on one device."""
     (first, reference), *others = parameters.items()
+    for name, p in parameters.items():
+        if isinstance(p, DTensor):
+            raise ValueError(
+                f"model: parameter {name!r} is sharded (a DTensor), which KoopmanAccelerator does "
+                "not support; DistributedDataParallel and single-process models work"
+            )
     for name, p in others:
         if p.dtype != reference.dtype:
             raise TypeError(
@@ -62,30 +107,19 @@ def _check_alike(parameters: dict[str, nn.Parameter]) -> None:
                 f"model mixes devices: {first!r} is on {reference.device}, {name!r} is on "
                 f"{p.device}; all trained parameters must be on one device"
             )
-    if reference.device.type != "cpu":
-        raise ValueError(
-            f"model: parameter {first!r} is on {reference.device}; "
-            "KoopmanAccelerator works on CPU models only so far"
-        )
     if reference.dtype not in _DTYPES:
         raise TypeError(
-            f"model: parameter {first!r} is {reference.dtype}; must be float32 or float64"
+            f"model: parameter {first!r} is {reference.dtype}; must be float32, float64, bfloat16 "
+            "or float16"
         )
 
 
-def memory_view(tensor: torch.Tensor) -> np.ndarray | None:
-    """Return a flat NumPy view of `tensor` in memory order, or None where the memory has gaps.
-
-    Nothing is copied. Permuted but dense layouts such as ``torch.channels_last`` have a view too:
-    two tensors of equal strides list their entries in the same order.
-    """
-    tensor = tensor.detach()
-    if not tensor.is_contiguous():
-        order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
-        tensor = tensor.permute(order)
-        if not tensor.is_contiguous():
-            return None
-    return tensor.view(-1).numpy()
+def signature(parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> tuple:
+    """What must stay as it is within a window: parameters held, their shapes and places."""
+    return (
+        tuple(len(group["params"]) for group in optimizer.param_groups),
+        tuple((p.shape, p.dtype, p.device, p.requires_grad) for p in parameters.values()),
+    )
 
 
 def step_happened(optimizer: torch.optim.Optimizer) -> bool:
@@ -102,36 +136,102 @@ def step_happened(optimizer: torch.optim.Optimizer) -> bool:
 
 
 class Recorder:
-    """Hands out the trained parameters of a model as the segments of one state.
+    """Turns the iterates into snapshots: each as it is, or averages of them.
 
     Parameters
     ----------
-    parameters : dict of str to torch.nn.Parameter
-        What `trained_parameters` returned.
+    parameters : sequence of torch.Tensor
+        The state.
+    average : int
+        A snapshot is the mean over this many of the latest steps; 1: the iterate itself.
+    stride : int
+        Steps between the iterates that enter a mean.
+    decay : float
+        If positive, a snapshot is the exponential average of all iterates with this decay per
+        entering iterate, corrected for its start, and `average` is not used.
     """
 
-    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
-        self._parameters = list(parameters.values())
-        self._places: list[tuple | None] = [None] * len(self._parameters)
-        self._views: list[np.ndarray | None] = [None] * len(self._parameters)
-        self._dense_copies: dict[int, torch.Tensor] = {}
+    def __init__(
+        self,
+        parameters: Sequence[torch.Tensor],
+        average: int = 1,
+        stride: int = 1,
+        decay: float = 0.0,
+    ) -> None:
+        self._parameters = [p.detach() for p in parameters]
+        self._owners = list(parameters)
+        self._average, self._stride, self._decay = average, stride, decay
+        self._means = [torch.empty_like(p) for p in self._parameters] if self.averages else []
+        self._entered = 0
 
-    def snapshot(self) -> list[np.ndarray]:
-        """Return one flat array per parameter, each a view of the parameter's own memory.
+    @property
+    def averages(self) -> bool:
+        """Whether snapshots are averages."""
+        return self._average > 1 or self._decay > 0.0
 
-        A view is kept until its parameter moves, as ``p.data = ...`` and ``model.to(...)`` make
-        it do; holding the view keeps the old memory, so a new address is always noticed. A
-        parameter whose memory has gaps is copied into a dense buffer each time.
+    @property
+    def span(self) -> int:
+        """Steps that one snapshot looks back on, the first of them included."""
+        return (self._average - 1) * self._stride + 1
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the averages."""
+        return sum(mean.nbytes for mean in self._means)
+
+    def restart(self) -> None:
+        """Forget what has entered an average over a stretch; exponential averages go on."""
+        if not self._decay:
+            self._entered = 0
+
+    def forget(self) -> None:
+        """Forget all that has entered, for instance since the weights have jumped."""
+        self._entered = 0
+
+    def enter(self, steps_to_snapshot: int) -> None:
+        """Let the present iterate into the average, if it is one of those that count.
+
+        Parameters
+        ----------
+        steps_to_snapshot : int
+            Steps until the next snapshot is taken; 0: at this step.
         """
-        for i, p in enumerate(self._parameters):
-            place = (p.data_ptr(), p.shape, p.stride())
-            if place != self._places[i]:
-                self._places[i], self._views[i] = place, memory_view(p)
-        return [self._dense_view(i) if view is None else view for i, view in enumerate(self._views)]
+        if steps_to_snapshot % self._stride:
+            return
+        if not self._decay and steps_to_snapshot >= self.span:
+            return
+        self._entered += 1
+        if self._decay:
+            weight = (1.0 - self._decay) / (1.0 - math.pow(self._decay, self._entered))
+        else:
+            weight = 1.0 / self._entered
+        with torch.no_grad():
+            if self._entered == 1:  # uninitialised memory may hold NaN, which no weight removes
+                torch._foreach_copy_(self._means, self._current())
+            else:
+                torch._foreach_lerp_(self._means, self._current(), weight)
 
-    def _dense_view(self, i: int) -> np.ndarray:
-        p = self._parameters[i]
-        if i not in self._dense_copies:
-            self._dense_copies[i] = torch.empty_like(p, requires_grad=False)
-        self._dense_copies[i].copy_(p.detach())
-        return memory_view(self._dense_copies[i])
+    def snapshot(self) -> list[torch.Tensor]:
+        """Return the snapshot, one tensor per parameter; read it before the next step."""
+        if not self.averages:
+            return self._current()
+        self.restart()
+        return self._means
+
+    def _current(self) -> list[torch.Tensor]:
+        return [p.detach() for p in self._owners]
+
+    def state_dict(self) -> dict:
+        """What goes on with the same bits when loaded."""
+        return {"entered": self._entered, "means": [mean.clone() for mean in self._means]}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take up the averages of another recorder made alike."""
+        if len(state["means"]) != len(self._means):
+            raise ValueError(
+                f"the saved recorder has {len(state['means'])} averages, this one "
+                f"{len(self._means)}; make both with the same average and decay"
+            )
+        for mean, saved in zip(self._means, state["means"], strict=True):
+            mean.copy_(saved)
+        self._entered = int(state["entered"])

@@ -1,8 +1,13 @@
-"""What an accelerator reports: its counters and its jumps."""
+"""What an accelerator reports: its counters and its attempts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,9 @@ class AcceleratorStats:
         Evaluations of `trial_loss`, those at the present weights included.
     seconds : float
         Time spent in koopcore, trials included.
+    overhead : float
+        Cost of koopcore over that of training: measured, or in step-equivalents of the trials
+        where `trial_cost` was given.
     """
 
     steps: int
@@ -30,9 +38,10 @@ class AcceleratorStats:
     refused: int
     trials: int
     seconds: float
+    overhead: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Jump:
     """One attempt to jump.
 
@@ -53,6 +62,14 @@ class Jump:
         Evaluations of `trial_loss` in this attempt.
     seconds : float
         Duration of this attempt.
+    rule : str
+        The rule that was fitted; empty where none was.
+    eigenvalues : ndarray of complex128
+        Spectrum of the fit per snapshot (of a partition: of a sample of its operators).
+    tried, losses : tuple
+        Horizons that were tried, and their trial losses.
+    displacement : float
+        Length of the best forecast's jump over the distance the window covered; nan: not known.
     """
 
     step: int
@@ -63,3 +80,31 @@ class Jump:
     reason: str
     trials: int
     seconds: float
+    rule: str = ""
+    eigenvalues: NDArray[np.complex128] = field(default_factory=lambda: np.empty(0, np.complex128))
+    tried: tuple[int, ...] = ()
+    losses: tuple[float, ...] = ()
+    displacement: float = float("nan")
+
+    @property
+    def rank(self) -> int:
+        """Number of eigenvalues of the fit."""
+        return len(self.eigenvalues)
+
+    def to_state(self) -> dict[str, Any]:
+        """As tensors, numbers, strings and lists, for checkpoints."""
+        state = asdict(self)
+        state["eigenvalues"] = torch.from_numpy(np.array(self.eigenvalues))
+        return state | {"tried": list(self.tried), "losses": list(self.losses)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Jump:
+        """Undo `to_state`."""
+        return cls(
+            **state
+            | {
+                "eigenvalues": state["eigenvalues"].numpy(),
+                "tried": tuple(state["tried"]),
+                "losses": tuple(state["losses"]),
+            }
+        )

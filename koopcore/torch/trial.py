@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 import numbers
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import nn
-
-from koopcore.torch.recorder import memory_view
+from numpy.typing import NDArray
+from torch import distributed, nn
 
 PATIENCE = 2  # rungs of the ladder in a row on which the loss may rise before the climb ends
 LONGEST = 25_600  # optimizer steps; the default ladder reaches at least this far
+CONFIDENCE = 2.0  # standard errors by which the mean of several paired trial losses must fall
 
 
 class RefusedJump(Exception):
@@ -31,11 +33,13 @@ class RefusedJump(Exception):
 
 @dataclass(frozen=True)
 class Choice:
-    """The best horizon found (0 where none improved) and the trial losses there and here."""
+    """The best horizon found (0 where none improved), and the trials that led to it."""
 
     horizon: int
     loss_before: float
     loss_best: float
+    tried: tuple[int, ...] = ()
+    losses: tuple[float, ...] = ()
 
 
 class _LossModule(nn.Module):
@@ -57,15 +61,21 @@ class Trial:
     Parameters
     ----------
     model : torch.nn.Module
-    parameters : dict of str to torch.nn.Parameter
-        The parameters that a forecast replaces, by their names in `model`.
+    parameters : dict of str to torch.Tensor
+        The tensors that a forecast replaces, by the names of the parameters in `model` (which
+        they are, or whose float32 masters they are).
     trial_loss : callable
-        ``trial_loss(model)`` returns a scalar.
+        ``trial_loss(model)`` returns a scalar, or a vector of several losses.
+    note : callable, optional
+        Called with the seconds that each evaluation took.
+    shared : bool
+        Average the losses over all processes of `torch.distributed`, so that all of them come to
+        the same decision.
 
     Attributes
     ----------
-    segments : list of ndarray
-        Flat views of the forecast's memory, in the order of `parameters`: write forecasts here.
+    tensors : list of torch.Tensor
+        The forecast, in the order of `parameters`: write forecasts here.
     evaluations : int
         How many times `trial_loss` has been called.
     """
@@ -73,56 +83,95 @@ class Trial:
     def __init__(
         self,
         model: nn.Module,
-        parameters: dict[str, nn.Parameter],
+        parameters: dict[str, torch.Tensor],
         trial_loss: Callable[[nn.Module], object],
+        note: Callable[[float], object] = lambda seconds: None,
+        shared: bool = False,
     ) -> None:
         self._model = model
         self._parameters = list(parameters.values())
         self._call = _LossModule(model, trial_loss)
+        self._note, self._shared = note, shared
         # Parameters, because models look for them by type; without gradients, so that a trial
         # records no graph for them even where it differentiates with respect to its inputs.
-        self._forecast = {
-            f"model.{name}": nn.Parameter(torch.empty_like(p), requires_grad=False)
-            for name, p in parameters.items()
-        }
-        self.segments = [memory_view(t) for t in self._forecast.values()]
+        self.tensors = [
+            nn.Parameter(torch.empty_like(p), requires_grad=False) for p in self._parameters
+        ]
+        own = dict(model.named_parameters())
+        self._targets = [own[name] for name in parameters]
+        self._masters = any(
+            a is not b for a, b in zip(self._targets, self._parameters, strict=True)
+        )
+        self._names = [f"model.{name}" for name in parameters]
         self.evaluations = 0
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the forecast."""
+        return sum(t.nbytes for t in self.tensors)
+
     def load_current(self) -> None:
-        """Make the forecast a copy of the model's present parameters."""
+        """Make the forecast a copy of the present parameters."""
         with torch.no_grad():
-            torch._foreach_copy_(list(self._forecast.values()), self._parameters)
+            torch._foreach_copy_(self.tensors, self._parameters)
 
     def commit(self) -> None:
         """Write the forecast into the model's parameters, in place: their addresses stay.
 
-        One call into torch: an interrupt comes before or after it, never within.
+        One call into torch (two where there are masters); done twice, it does the same.
         """
         with torch.no_grad():
-            torch._foreach_copy_(self._parameters, list(self._forecast.values()))
+            torch._foreach_copy_(self._parameters, self.tensors)
+            if self._masters:
+                torch._foreach_copy_(self._targets, self._parameters)
 
     def is_finite(self) -> bool:
         """Tell whether every entry of the forecast is finite."""
-        norms = torch._foreach_norm(list(self._forecast.values()), ord=math.inf)
+        norms = torch._foreach_norm(self.tensors, ord=math.inf)
         return bool(torch.isfinite(torch.stack(norms)).all())
 
     def loss(self) -> float:
+        """Mean of `losses`."""
+        return float(self.losses().mean())
+
+    def losses(self) -> NDArray[np.float64]:
         """Evaluate `trial_loss` with the forecast and a copy of all buffers in place.
 
-        Afterwards buffers, training flags and torch's CPU random numbers are as before, so that
-        every trial of an attempt draws the same dropout masks and a refused jump leaves no trace.
+        Afterwards buffers, training flags and torch's random numbers (of the CPU, and of the
+        model's device) are as before, so that every trial of an attempt draws the same dropout
+        masks and a refused jump leaves no trace.
+
+        Returns
+        -------
+        ndarray of shape (losses,)
 
         Raises
         ------
         RefusedJump
-            `trial_loss` raised, or returned something that is not a scalar.
+            `trial_loss` raised, or returned something that is neither a scalar nor a vector.
         """
-        flags = [(module, module.training) for module in self._model.modules()]
-        buffers = {f"model.{name}": b.clone() for name, b in self._model.named_buffers()}
+        start = time.perf_counter()
         self.evaluations += 1
         try:
-            with torch.random.fork_rng(devices=[]), torch.enable_grad():
-                value = torch.func.functional_call(self._call, self._forecast | buffers, ())
+            values = _numbers(self._evaluate())
+        except RefusedJump as refusal:
+            _agreed(None, self._shared, self._parameters[0].device)
+            raise refusal
+        finally:
+            self._note(time.perf_counter() - start)
+        return _agreed(values, self._shared, self._parameters[0].device)
+
+    def _evaluate(self) -> object:
+        flags = [(module, module.training) for module in self._model.modules()]
+        buffers = {f"model.{name}": b.clone() for name, b in self._model.named_buffers()}
+        shown = self.tensors
+        if self._masters:
+            shown = [t.to(p.dtype) for t, p in zip(shown, self._targets, strict=True)]
+        replaced = dict(zip(self._names, shown, strict=True)) | buffers
+        devices = {p.device for p in self._parameters if p.device.type == "cuda"}
+        try:
+            with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
+                return torch.func.functional_call(self._call, replaced, ())
         except Exception as error:
             raise RefusedJump(
                 f"trial_loss raised {type(error).__name__}", f"trial_loss raised {error!r}"
@@ -130,22 +179,44 @@ class Trial:
         finally:
             for module, training in flags:
                 module.training = training
-        return _scalar(value)
 
 
-def _scalar(value: object) -> float:
-    """Return a trial loss as a float, or refuse the jump."""
-    if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
-        return float(value.detach())
-    if isinstance(value, numbers.Real):
-        return float(value)
+def _numbers(value: object) -> NDArray[np.float64]:
+    """Return trial losses as a vector, or refuse the jump."""
+    if isinstance(value, torch.Tensor) and not value.is_complex():
+        if value.numel() == 1:
+            value = value.reshape(1)
+        if value.ndim == 1 and value.numel():
+            return value.detach().to("cpu", torch.float64).numpy()
+    elif isinstance(value, numbers.Real):
+        return np.array([float(value)])
     what = f"{type(value).__name__}"
     if isinstance(value, torch.Tensor):
         what = f"a {value.dtype} tensor of shape {tuple(value.shape)}"
     raise RefusedJump(
         "trial_loss not scalar",
-        f"trial_loss must return a real scalar (a float or a tensor with one entry), got {what}",
+        "trial_loss must return a real scalar (a float or a tensor with one entry), or a vector "
+        f"of the losses of several batches or samples, got {what}",
     )
+
+
+def _agreed(
+    values: NDArray[np.float64] | None, shared: bool, device: torch.device
+) -> NDArray[np.float64]:
+    """Mean of the vectors of all processes; where one has none, all refuse."""
+    if shared:
+        count = torch.tensor([0 if values is None else len(values)], device=device)
+        counts = [torch.empty_like(count) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(counts, count)
+        found = {int(c) for c in counts}
+        if values is not None and found != {len(values)}:
+            reason = f"trial_loss gave {sorted(found)} losses in the processes of this run"
+            raise RefusedJump("trial_loss of another process", reason)
+        if values is not None:
+            total = torch.from_numpy(values).to(device)
+            distributed.all_reduce(total)
+            return total.cpu().numpy() / len(counts)
+    return np.empty(0) if values is None else values
 
 
 def default_horizons(window: int, every: int) -> tuple[int, ...]:
@@ -156,8 +227,25 @@ def default_horizons(window: int, every: int) -> tuple[int, ...]:
     return tuple(ladder)
 
 
+def improves(after: NDArray[np.float64], before: NDArray[np.float64]) -> bool:
+    """Tell whether losses have fallen: one, or the mean of several by more than their noise.
+
+    Several are compared in pairs: the mean difference must be below ``-2`` standard errors.
+    """
+    gain = before - after
+    if len(gain) == 1:
+        return bool(gain[0] > 0.0)
+    error = gain.std(ddof=1) / math.sqrt(len(gain))
+    return bool(gain.mean() > CONFIDENCE * error)
+
+
 def choose_horizon(
-    trial: Trial, forecast: Callable[[int], None], horizons: Sequence[int]
+    trial: Trial,
+    forecast: Callable[[int], None],
+    horizons: Sequence[int],
+    allows: Callable[[int], bool] = lambda horizon: True,
+    affordable: Callable[[], bool] = lambda: True,
+    here: NDArray[np.float64] | None = None,
 ) -> Choice:
     """Climb the ladder of horizons and return the one with the lowest trial loss.
 
@@ -173,19 +261,31 @@ def choose_horizon(
         ``forecast(horizon)`` writes the forecast `horizon` optimizer steps ahead into the trial.
     horizons : sequence of int
         Increasing.
+    allows : callable
+        ``allows(horizon)`` is False where a jump would be too long; the climb ends there.
+    affordable : callable
+        ``affordable()`` is False when no further trial may be made.
+    here : ndarray, optional
+        The losses at the present weights, where they are known.
 
     Raises
     ------
     RefusedJump
         A trial failed, or the loss at the present weights or at the first rung is not finite.
     """
-    trial.load_current()
-    here = trial.loss()
-    if not math.isfinite(here):
-        raise RefusedJump("trial loss not finite", f"trial loss at the present weights is {here}")
-    best, best_loss, previous, rises = 0, math.inf, here, 0
+    if here is None:
+        here = losses_here(trial)
+    best, best_losses, previous, rises = 0, np.full(len(here), math.inf), float(here.mean()), 0
+    tried: list[int] = []
+    seen: list[float] = []
     for horizon in horizons:
-        loss = _loss_at(trial, forecast, horizon)
+        if not (allows(horizon) and affordable()):
+            break
+        forecast(horizon)
+        losses = trial.losses() if trial.is_finite() else np.array([math.nan])
+        loss = float(losses.mean())
+        tried.append(horizon)
+        seen.append(loss)
         if not math.isfinite(loss):
             if horizon == horizons[0]:
                 raise RefusedJump(
@@ -193,15 +293,66 @@ def choose_horizon(
                     f"forecast or trial loss is not finite at the first horizon, {horizon} steps",
                 )
             break
-        if loss < best_loss:
-            best, best_loss = horizon, loss
+        if loss < best_losses.mean():
+            best, best_losses = horizon, losses
         rises = 0 if loss < previous else rises + 1
         previous = loss
         if rises == PATIENCE:
             break
-    return Choice(best if best_loss < here else 0, here, best_loss)
+    if not improves(best_losses, here):
+        best = 0
+    after = float(best_losses.mean()) if tried else math.nan
+    return Choice(best, float(here.mean()), after, tuple(tried), tuple(seen))
 
 
-def _loss_at(trial: Trial, forecast: Callable[[int], None], horizon: int) -> float:
-    forecast(horizon)
-    return trial.loss() if trial.is_finite() else math.nan
+def losses_here(trial: Trial) -> NDArray[np.float64]:
+    """Losses at the present weights.
+
+    Raises
+    ------
+    RefusedJump
+        The trial failed, or a loss is not finite.
+    """
+    trial.load_current()
+    here = trial.losses()
+    if not np.isfinite(here).all():
+        mean = float(here.mean())
+        raise RefusedJump("trial loss not finite", f"trial loss at the present weights is {mean}")
+    return here
+
+
+def keep_what_helps(
+    trial: Trial, groups: Sequence[Sequence[int]], losses: float, affordable: Callable[[], bool]
+) -> float:
+    """Try each layer without its jump, and leave those where they are that are better so.
+
+    Parameters
+    ----------
+    trial : Trial
+        Holds the forecast chosen; afterwards with the present weights in some layers.
+    groups : sequence of sequences of int
+        The tensors of each layer, by their place in the trial.
+    losses : float
+        Trial loss of the forecast.
+    affordable : callable
+        ``affordable()`` is False when no further trial may be made.
+
+    Returns
+    -------
+    float
+        Trial loss of what the trial then holds.
+    """
+    for group in groups:
+        if not affordable():
+            break
+        ahead = [trial.tensors[i].clone() for i in group]
+        with torch.no_grad():
+            for i in group:
+                trial.tensors[i].copy_(trial._parameters[i])
+            loss = trial.loss()
+            if loss < losses:
+                losses = loss
+            else:
+                for i, tensor in zip(group, ahead, strict=True):
+                    trial.tensors[i].copy_(tensor)
+    return losses
