@@ -171,14 +171,8 @@ class Layout:
             start += block.size
         return views
 
-    def sources(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return tensors in the order of `names` in the shapes of `views`, nothing copied.
-
-        Raises
-        ------
-        ValueError
-            Another number of tensors, or one with another shape, which is named.
-        """
+    def check(self, tensors: Sequence[Tensor]) -> None:
+        """Raise ValueError unless these are tensors in the order and shapes of `names`."""
         if len(tensors) != len(self.names):
             raise ValueError(f"got {len(tensors)} tensors; the layout has {len(self.names)}")
         for name, shape, tensor in zip(self.names, self.shapes, tensors, strict=True):
@@ -187,6 +181,10 @@ class Layout:
                     f"{name!r} has shape {tuple(tensor.shape)}; it had {tuple(shape)} when the "
                     "layout was made: make a new one after resizing"
                 )
+
+    def sources(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return tensors in the order of `names` in the shapes of `views`, nothing copied."""
+        self.check(tensors)
         sources = [tensor.detach() for tensor in tensors]
         for index, shape in self._split:
             sources[index] = sources[index].view(shape)
