@@ -78,11 +78,11 @@ def test_spectrum_of_gradient_descent_is_that_of_the_hessian(make):
         return loss(m)
 
     with KoopmanAccelerator(
-        model, optimizer, trial_loss=spy, window=6, every=1, operator=operator
+        model, optimizer, trial_loss=spy, max_overhead=None, window=6, every=1, operator=operator
     ) as accelerator:
         _train(model, optimizer, loss, 6)
     assert np.abs(np.sort_complex(seen[0]) - expected).max() < 1e-7
-    (jump,) = accelerator.jumps
+    (jump,) = accelerator.history
     assert jump.taken
     assert operator.n_snapshots == 0
     assert torch.linalg.norm(model.weight.detach().T - solution) < 1e-5 * start
@@ -94,7 +94,7 @@ def test_default_and_the_same_window_given_jump_alike():
         model, loss = _network(torch.float32)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
         with KoopmanAccelerator(
-            model, optimizer, trial_loss=loss, window=5, every=2, operator=given
+            model, optimizer, trial_loss=loss, max_overhead=None, window=5, every=2, operator=given
         ) as accelerator:
             _train(model, optimizer, loss, 60)
         assert accelerator.stats.attempts > 1
@@ -120,12 +120,12 @@ def test_refusals_leave_the_run_identical_to_the_bare_one(operator, dtype, kind)
     model, loss = _network(dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     with KoopmanAccelerator(
-        model, optimizer, trial_loss=refuse, window=6, every=2, operator=operator
+        model, optimizer, trial_loss=refuse, max_overhead=None, window=6, every=2, operator=operator
     ) as accelerator:
         _train(model, optimizer, loss, 80)
     assert accelerator.stats.refused == accelerator.stats.attempts >= 3
-    assert accelerator.jumps[0].step == 12
-    assert not any(jump.reason.startswith("forecast failed") for jump in accelerator.jumps)
+    assert accelerator.history[0].step == 12
+    assert not any(jump.reason.startswith("forecast failed") for jump in accelerator.history)
     now = _bits(model, optimizer)
     assert all(torch.equal(a, b) for a, b in zip(now, bare, strict=True))
 
@@ -143,11 +143,11 @@ def test_a_failing_operator_is_a_refused_jump(operator, monkeypatch, caplog):
 
     monkeypatch.setattr(operator, "forecast", fail)
     with KoopmanAccelerator(
-        model, optimizer, trial_loss=loss, window=6, every=1, operator=operator
+        model, optimizer, trial_loss=loss, max_overhead=None, window=6, every=1, operator=operator
     ) as accelerator:
         _train(model, optimizer, loss, 30)
     assert accelerator.stats.attempts > 1
-    assert {jump.reason for jump in accelerator.jumps} == {"forecast failed: no forecast"}
+    assert {jump.reason for jump in accelerator.history} == {"forecast failed: no forecast"}
     assert torch.equal(model.weight, bare.weight)
     assert len(caplog.records) == 1
 
@@ -156,7 +156,7 @@ def test_non_finite_weights_start_the_operator_afresh(operator):
     model, loss, _, _ = _regression()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with KoopmanAccelerator(
-        model, optimizer, trial_loss=loss, window=6, every=1, operator=operator
+        model, optimizer, trial_loss=loss, max_overhead=None, window=6, every=1, operator=operator
     ) as accelerator:
         _train(model, optimizer, loss, 3)
         keep = model.weight.detach().clone()
@@ -167,7 +167,7 @@ def test_non_finite_weights_start_the_operator_afresh(operator):
         with torch.no_grad():
             model.weight.copy_(keep)
         _train(model, optimizer, loss, 6)
-    assert [jump.step for jump in accelerator.jumps] == [11]
+    assert [jump.step for jump in accelerator.history] == [11]
     assert accelerator.stats.snapshots == 9
 
 
@@ -177,7 +177,7 @@ def test_one_operator_serves_one_accelerator_at_a_time(operator):
         model, loss, _, _ = _regression()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         accelerator = KoopmanAccelerator(
-            model, optimizer, trial_loss=loss, window=6, operator=operator
+            model, optimizer, trial_loss=loss, max_overhead=None, window=6, operator=operator
         )
         runs.append((model, optimizer, loss, accelerator))
     with runs[0][3]:
@@ -217,4 +217,4 @@ def test_an_operator_that_cannot_work_is_refused(operator, error, message):
     model, loss, _, _ = _regression()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(error, match=message):
-        KoopmanAccelerator(model, optimizer, trial_loss=loss, operator=operator)
+        KoopmanAccelerator(model, optimizer, trial_loss=loss, max_overhead=None, operator=operator)

@@ -1,6 +1,5 @@
-"""What a snapshot is: which parameters, in which memory order, after which steps."""
+"""What a snapshot is: which parameters, averaged how, after which steps."""
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -9,9 +8,10 @@ from torch import nn  # noqa: E402
 
 from koopcore.torch.recorder import (  # noqa: E402
     Recorder,
-    memory_view,
+    signature,
     step_happened,
     trained_parameters,
+    unwrapped,
 )
 
 
@@ -66,60 +66,102 @@ def test_trained_parameters_mixed_devices_names_both():
         trained_parameters(model, _sgd(model))
 
 
-def test_trained_parameters_other_device_is_refused():
+def test_trained_parameters_without_values_are_refused():
     model = nn.Linear(2, 2, device="meta")
-    with pytest.raises(ValueError, match=r"'weight' is on meta; .* CPU models only"):
+    with pytest.raises(ValueError, match="'weight' is on meta: it has no values"):
         trained_parameters(model, _sgd(model))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64])
-def test_trained_parameters_other_dtype_is_refused(dtype):
-    model = nn.Linear(2, 2).to(dtype) if not dtype.is_complex else nn.Linear(2, 2, dtype=dtype)
-    with pytest.raises(TypeError, match=f"'weight' is {dtype}; must be float32 or float64"):
+def test_trained_parameters_complex_is_refused():
+    model = nn.Linear(2, 2, dtype=torch.complex64)
+    with pytest.raises(TypeError, match=r"'weight' is torch.complex64; must be float32"):
         trained_parameters(model, _sgd(model))
 
 
+def test_trained_parameters_float32_masters_of_a_half_model_are_the_state():
+    model = nn.Linear(2, 2).bfloat16()
+    masters = [p.detach().float().requires_grad_() for p in model.parameters()]
+    found = trained_parameters(model, torch.optim.SGD(masters, lr=0.1))
+    assert list(found) == ["weight", "bias"]
+    assert all(a is b for a, b in zip(found.values(), masters, strict=True))
+
+
+def test_unwrapped_looks_through_compile_and_data_parallel():
+    model = nn.Linear(2, 2)
+    assert unwrapped(model) is model
+    assert unwrapped(nn.DataParallel(torch.compile(model, backend="eager"))) is model
+
+
+def test_signature_changes_with_what_is_trained():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    optimizer = _sgd(model[0])
+    parameters = trained_parameters(model, optimizer)
+    before = signature(parameters, optimizer)
+    assert signature(parameters, optimizer) == before
+    model[0].bias.requires_grad_(False)
+    frozen = signature(parameters, optimizer)
+    assert frozen != before
+    optimizer.add_param_group({"params": list(model[1].parameters())})
+    assert signature(parameters, optimizer) != frozen
+
+
+def _walk(p, recorder, values, every):
+    """Set `p` to each value in turn, as an optimizer would; return the snapshots."""
+    snapshots = []
+    for step, value in enumerate(values, 1):
+        with torch.no_grad():
+            p.fill_(value)
+        left = -step % every
+        if recorder.averages:
+            recorder.enter(left)
+        if not left:
+            snapshots.append(recorder.snapshot()[0].clone())
+    return torch.stack(snapshots)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    "tensor",
+    ("options", "expected"),
     [
-        torch.arange(24.0).view(2, 3, 4),
-        torch.arange(120.0).view(2, 3, 4, 5).to(memory_format=torch.channels_last),
-        torch.arange(6.0).view(2, 3).t(),
-        torch.tensor(3.0),
-        torch.ones(1, 5, 1),
+        ({}, [4.0, 8.0]),
+        ({"average": 4}, [2.5, 6.5]),
+        ({"average": 2}, [3.5, 7.5]),
+        ({"average": 2, "stride": 3}, [2.5, 6.5]),
+        ({"decay": 0.5}, [(1 + 2 * 2 + 4 * 3 + 8 * 4) / 15, 1793 / 255]),
     ],
-    ids=["contiguous", "channels_last", "transposed", "0-d", "ones"],
 )
-def test_memory_view_dense_tensor_shares_memory_and_order(tensor):
-    view = memory_view(tensor)
-    assert view.ctypes.data == tensor.data_ptr()
-    assert view.shape == (tensor.numel(),)
-    assert view.flags.c_contiguous
-    copy = torch.empty_like(tensor)
-    memory_view(copy)[:] = view
-    assert torch.equal(copy, tensor)
+def test_snapshot_is_the_iterate_or_an_average(options, expected, dtype):
+    p = nn.Parameter(torch.zeros(3, dtype=dtype))
+    snapshots = _walk(p, Recorder([p], **options), range(1, 9), every=4)
+    assert snapshots.dtype == dtype
+    assert snapshots[:, 0].tolist() == pytest.approx(expected, rel=1e-6)
 
 
-def test_memory_view_with_gaps_is_none():
-    assert memory_view(torch.ones(4, 6)[:, ::2]) is None
-
-
-def test_snapshot_parameter_with_gaps_is_copied_afresh_each_time():
-    p = nn.Parameter(torch.zeros(4, 6)[:, ::2])
-    recorder = Recorder({"p": p})
-    recorder.snapshot()
-    with torch.no_grad():
-        p.copy_(torch.arange(12.0).view(4, 3))
-    (view,) = recorder.snapshot()
-    assert np.array_equal(np.sort(view), np.arange(12.0))
+def test_snapshot_average_starts_with_the_first_iterate_whatever_the_memory_held():
+    p = nn.Parameter(torch.ones(3))
+    recorder = Recorder([p], average=2)
+    recorder._means[0].fill_(float("nan"))
+    recorder.enter(1)
+    recorder.enter(0)
+    assert recorder.snapshot()[0].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_snapshot_after_parameter_moved_sees_the_new_memory():
     p = nn.Parameter(torch.zeros(3))
-    recorder = Recorder({"p": p})
+    recorder = Recorder([p])
     recorder.snapshot()
     p.data = torch.ones(3)
     assert recorder.snapshot()[0].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_state_of_an_average_goes_on_with_the_same_bits():
+    p = nn.Parameter(torch.zeros(3))
+    a, b = Recorder([p], decay=0.9), Recorder([p], decay=0.9)
+    _walk(p, a, [0.1, 0.7, 0.3], every=3)
+    b.load_state_dict(a.state_dict())
+    assert torch.equal(_walk(p, a, [0.4], every=1), _walk(p, b, [0.4], every=1))
+    with pytest.raises(ValueError, match="has 1 averages, this one 0"):
+        Recorder([p]).load_state_dict(a.state_dict())
 
 
 def test_step_happened_only_where_some_learning_rate_is_not_zero():

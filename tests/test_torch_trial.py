@@ -35,8 +35,8 @@ def test_loss_sees_the_forecast_but_the_model_keeps_its_tensors():
     parameters = dict(model.named_parameters())
     addresses = [p.data_ptr() for p in model.parameters()]
     trial = _trial(model, lambda m: m(torch.ones(1, 2)))
-    for segment in trial.segments:
-        segment[:] = 1.0
+    for tensor in trial.tensors:
+        tensor[:] = 1.0
     assert trial.loss() == 3.0
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert all(p is parameters[name] for name, p in model.named_parameters())
@@ -48,8 +48,8 @@ def test_loss_recurrent_module_uses_the_forecast(kind):
     model, x = kind(3, 4), torch.ones(5, 2, 3)
     trial = _trial(model, lambda m: m(x)[0].abs().sum())
     assert trial.loss() == pytest.approx(model(x)[0].abs().sum().item())
-    for segment in trial.segments:
-        segment[:] = 0.0
+    for tensor in trial.tensors:
+        tensor[:] = 0.0
     assert trial.loss() == 0.0
     assert model(x)[0].abs().sum().item() > 0.0
 
@@ -58,7 +58,7 @@ def test_loss_tied_weight_is_replaced_in_both_places():
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     model[1].weight = model[0].weight
     trial = _trial(model, lambda m: m(torch.ones(1, 2)).sum())
-    trial.segments[0][:] = 1.0
+    trial.tensors[0][:] = 1.0
     assert trial.loss() == 8.0
     assert model[1].weight is model[0].weight
 
@@ -103,7 +103,7 @@ def test_loss_accepts_any_real_scalar(value):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (torch.ones(8), r"torch.float32 tensor of shape \(8,\)"),
+        (torch.ones(4, 2), r"torch.float32 tensor of shape \(4, 2\)"),
         (torch.tensor(1j), "torch.complex64 tensor"),
         (None, "NoneType"),
         ("0.5", "str"),
@@ -128,7 +128,7 @@ def test_loss_that_raises_leaves_the_model_as_it_was(error):
 
     expected = RefusedJump if isinstance(error, Exception) else KeyboardInterrupt
     trial = _trial(model, loss)
-    trial.segments[0][:] = 7.0
+    trial.tensors[0][:] = 7.0
     with pytest.raises(expected):
         trial.loss()
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
@@ -140,8 +140,8 @@ def test_commit_channels_last_keeps_addresses_and_layout():
     strides, address = model.weight.stride(), model.weight.data_ptr()
     expected = model.weight.detach() * 2
     trial = _trial(model, lambda m: 0.0)
-    for segment in trial.segments:
-        segment *= 2
+    for tensor in trial.tensors:
+        tensor *= 2
     trial.commit()
     assert torch.equal(model.weight, expected)
     assert (model.weight.stride(), model.weight.data_ptr()) == (strides, address)
@@ -151,7 +151,7 @@ def test_commit_channels_last_keeps_addresses_and_layout():
 def test_is_finite_one_bad_entry_is_found(value):
     trial = _trial(nn.Linear(3, 2), lambda m: 0.0)
     assert trial.is_finite()
-    trial.segments[0][4] = value
+    trial.tensors[0].view(-1)[4] = value
     assert not trial.is_finite()
 
 
@@ -165,7 +165,7 @@ def _climb(losses, here=1.0):
 
     def forecast(horizon):
         tried.append(horizon)
-        trial.segments[0][:] = losses[horizon - 1]
+        trial.tensors[0][:] = losses[horizon - 1]
 
     return choose_horizon(trial, forecast, range(1, len(losses) + 1)), tried
 

@@ -1,8 +1,9 @@
 """Koopman forecasts inside a PyTorch training loop.
 
-Reading order: ``recorder`` (what a snapshot is), ``trial`` (how a forecast is tried and a horizon
-chosen), ``results`` (what is reported), ``accelerator`` (the optimizer hook that joins them with
-`koopcore.WindowDMD`, or with another operator of yours).
+Reading order: ``recorder`` (what a snapshot is), ``partition`` and ``windows`` (which numbers share
+an operator, and their last snapshots), ``forecasts`` (from Gram matrices to forecasts), ``trial``
+(how a forecast is tried and a horizon chosen), ``policy`` (when, how far, at what cost),
+``results`` (what is reported), ``accelerator`` (the optimizer hook that joins them).
 """
 
 try:

@@ -140,7 +140,7 @@ class Engine:
         forecast.write(horizon / self.every, self.trial.tensors)
 
     def layers(self) -> list[list[int]]:
-        """The tensors of each layer, by their place in the trial."""
+        """Return the tensors of each layer, by their place in the trial."""
         layers: dict[str, list[int]] = {}
         for i, name in enumerate(self.parameters):
             layers.setdefault(name.rpartition(".")[0], []).append(i)
@@ -172,7 +172,7 @@ class Engine:
             reset_state(self._optimizer, list(self.parameters.values()))
 
     def state_dict(self) -> dict[str, Any]:
-        """What goes on with the same bits when loaded."""
+        """Return what goes on with the same bits when loaded."""
         return {
             "names": list(self.parameters),
             "shapes": [list(p.shape) for p in self.parameters.values()],

@@ -68,7 +68,7 @@ class OptimizerHook:
             self._after_detach()
 
     def _before_attach(self) -> None:
-        """What may refuse to be attached does so here."""
+        """Refuse to be attached, where there is a reason."""
 
     def _after_detach(self) -> None:
         """Clean up."""

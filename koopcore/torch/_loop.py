@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 import weakref
 from collections.abc import Callable
@@ -47,17 +46,19 @@ class AttemptLoop(OptimizerHook):
     _warned: set[str]
 
     def _before_attach(self) -> None:
-        if self._engine.operator in _busy_operators:
+        operator = self._engine.operator
+        if operator is not None and operator in _busy_operators:
             raise RuntimeError(
                 "operator records for another KoopmanAccelerator, whose snapshots would get mixed "
                 "with these: detach() that one, or give each its own"
             )
-        if self._engine.operator is not None:
-            _busy_operators.add(self._engine.operator)
+        if operator is not None:
+            _busy_operators.add(operator)
         _log.info("koopcore will hold up to %.1f MB", self._engine.nbytes / 1e6)
 
     def _after_detach(self) -> None:
-        _busy_operators.discard(self._engine.operator)
+        if self._engine.operator is not None:
+            _busy_operators.discard(self._engine.operator)
         self._restart()
 
     def _stepped(self, start: float) -> None:
@@ -154,7 +155,7 @@ class AttemptLoop(OptimizerHook):
             self._until_snapshot = -1  # counts down and never comes to 0
 
     def _agreed(self, count: int) -> int:
-        """The number of the first process, where several train one model."""
+        """Return the number of the first process, where several train one model."""
         if not self._shared:
             return count
         device = self._engine.trial.tensors[0].device

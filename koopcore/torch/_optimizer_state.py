@@ -120,7 +120,7 @@ class StateCarrier:
         return sum(window.nbytes for window in self._windows.values())
 
     def state_dict(self) -> dict:
-        """What goes on with the same bits when loaded."""
+        """Return what goes on with the same bits when loaded."""
         return {key: window.state_dict() for key, window in self._windows.items()}
 
     def load_state_dict(self, state: dict) -> None:

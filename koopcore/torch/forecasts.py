@@ -60,12 +60,7 @@ class RuleForecast:
 
     def displacement(self, horizon: float) -> float:
         """Distance from the last snapshot to the forecast over that from the first to the last."""
-        change = self.coefficients(horizon)
-        change[:, -1] -= 1.0
-        span = np.zeros_like(change)
-        span[:, 0], span[:, -1] = -1.0, 1.0
-        moved, travelled = (np.einsum("ki,kij,kj->", v, self._grams, v) for v in (change, span))
-        return float(np.sqrt(max(moved, 0.0) / travelled)) if travelled > 0 else np.nan
+        return _displacement(self.coefficients(horizon), self._grams)
 
     def spectrum(self) -> NDArray[np.complex128]:
         """Eigenvalues of the fit, of a fair sample of the operators where there are many."""
@@ -95,12 +90,22 @@ class OperatorForecast:
                     given.copy_(written)
 
     def displacement(self, horizon: float) -> float:
-        """Not known without coefficients."""
-        return np.nan
+        """As for rules; not known (nan) for a stream."""
+        if isinstance(self._operator, StreamingDMD):
+            return np.nan
+        return _displacement(self._operator.coefficients(horizon)[None], self._operator.gram[None])
 
     def spectrum(self) -> NDArray[np.complex128]:
         """Eigenvalues of the fit."""
         return self._operator.eigenvalues
+
+
+def _displacement(coefficients: NDArray[np.float64], grams: NDArray[np.float64]) -> float:
+    change, span = np.array(coefficients), np.zeros_like(coefficients)
+    change[:, -1] -= 1.0
+    span[:, 0], span[:, -1] = -1.0, 1.0
+    moved, travelled = (np.einsum("ki,kij,kj->", v, grams, v) for v in (change, span))
+    return float(np.sqrt(max(moved, 0.0) / travelled)) if travelled > 0 else np.nan
 
 
 class _Grouped:
@@ -241,7 +246,7 @@ class RuleForecaster:
         return validation_errors(self._rules[0], self.window.grams(), self._rows)
 
     def state_dict(self) -> dict:
-        """What goes on with the same bits when loaded."""
+        """Return what goes on with the same bits when loaded."""
         return self.window.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
@@ -283,7 +288,7 @@ class OperatorForecaster:
         return OperatorForecast(self.operator), np.empty(0)
 
     def state_dict(self) -> dict:
-        """What goes on with the same bits when loaded."""
+        """Return what goes on with the same bits when loaded."""
         state = {
             key: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
             for key, value in self.operator.state_dict().items()

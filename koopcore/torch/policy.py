@@ -74,7 +74,7 @@ class Ledger:
         return max(0, math.ceil(missing / max(self._limit * per_step, 1e-12)))
 
     def state_dict(self) -> dict:
-        """What goes on alike when loaded."""
+        """Return what goes on alike when loaded."""
         names = ("steps", "step_seconds", "own_seconds", "trial_seconds", "trials")
         return {name: getattr(self, name) for name in names}
 
@@ -172,7 +172,7 @@ class TrustRegion:
         return harmed
 
     def state_dict(self) -> dict:
-        """What goes on alike when loaded."""
+        """Return what goes on alike when loaded."""
         return {"learned": self.learned, "last": None if self._last is None else list(self._last)}
 
     def load_state_dict(self, state: dict) -> None:

@@ -90,22 +90,25 @@ def _masters(trainable: dict[str, nn.Parameter], held: list) -> dict[str, torch.
 def _check_alike(parameters: dict[str, torch.Tensor]) -> None:
     """Check that all parameters are of one supported data type on one device."""
     (first, reference), *others = parameters.items()
+    for name, p in others:
+        if p.device != reference.device:
+            raise ValueError(
+                f"model mixes devices: {first!r} is on {reference.device}, {name!r} is on "
+                f"{p.device}; all trained parameters must be on one device"
+            )
     for name, p in parameters.items():
         if isinstance(p, DTensor):
             raise ValueError(
                 f"model: parameter {name!r} is sharded (a DTensor), which KoopmanAccelerator does "
                 "not support; DistributedDataParallel and single-process models work"
             )
+        if p.device.type == "meta":
+            raise ValueError(f"model: parameter {name!r} is on meta: it has no values to record")
     for name, p in others:
         if p.dtype != reference.dtype:
             raise TypeError(
                 f"model mixes data types: {first!r} is {reference.dtype}, {name!r} is {p.dtype}; "
                 "all trained parameters must have one data type"
-            )
-        if p.device != reference.device:
-            raise ValueError(
-                f"model mixes devices: {first!r} is on {reference.device}, {name!r} is on "
-                f"{p.device}; all trained parameters must be on one device"
             )
     if reference.dtype not in _DTYPES:
         raise TypeError(
@@ -115,7 +118,7 @@ def _check_alike(parameters: dict[str, torch.Tensor]) -> None:
 
 
 def signature(parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> tuple:
-    """What must stay as it is within a window: parameters held, their shapes and places."""
+    """Return what must not change within a window: parameters held, their shapes and places."""
     return (
         tuple(len(group["params"]) for group in optimizer.param_groups),
         tuple((p.shape, p.dtype, p.device, p.requires_grad) for p in parameters.values()),
@@ -222,7 +225,7 @@ class Recorder:
         return [p.detach() for p in self._owners]
 
     def state_dict(self) -> dict:
-        """What goes on with the same bits when loaded."""
+        """Return what goes on with the same bits when loaded."""
         return {"entered": self._entered, "means": [mean.clone() for mean in self._means]}
 
     def load_state_dict(self, state: dict) -> None:
