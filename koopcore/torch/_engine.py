@@ -17,6 +17,7 @@ from torch import nn
 
 from koopcore import StreamingDMD, WindowDMD
 from koopcore.rules import Rule
+from koopcore.torch._dogra_redman import PinvForecaster
 from koopcore.torch._optimizer_state import StateCarrier, reset_state
 from koopcore.torch.forecasts import Forecast, OperatorForecaster, RuleForecaster
 from koopcore.torch.partition import Layout
@@ -44,13 +45,14 @@ class Engine:
         state: str,
         storage: torch.dtype | str | None,
         operator: WindowDMD | StreamingDMD | None,
+        published: bool,
         note: Callable[[float], object],
         shared: bool,
     ) -> None:
         self._model, self._optimizer = model, optimizer
         self._trial_loss, self._partition, self._rules = trial_loss, partition, rules
         self._window, self.every, self._averaging = window, every, averaging
-        self._storage, self.operator = storage, operator
+        self._storage, self.operator, self._published = storage, operator, published
         self._note, self._shared = note, shared
         # L-BFGS builds curvature from successive gradients, between which no jump may lie.
         self._state = "reset" if isinstance(optimizer, torch.optim.LBFGS) else state
@@ -82,7 +84,9 @@ class Engine:
         self._everything = everything
         self.layout = layout
         self.recorder = Recorder(tensors, **self._averaging)
-        if self.operator is None:
+        if self._published:
+            self.forecaster = PinvForecaster(layout, self._window, tensors[0].dtype)
+        elif self.operator is None:
             window = make_window(layout, self._window, like=tensors, storage=self._storage)
             rows = np.diff(layout.segments, axis=1).ravel()
             self.forecaster = RuleForecaster(window, rows, self._rules)

@@ -11,6 +11,7 @@ from torch import distributed, nn
 
 from koopcore import StreamingDMD, WindowDMD
 from koopcore.torch import _arguments
+from koopcore.torch._dogra_redman import partition_of
 from koopcore.torch._engine import Engine
 from koopcore.torch._loop import AttemptLoop
 from koopcore.torch.policy import Ledger, Pace, TrustRegion
@@ -147,6 +148,8 @@ class KoopmanAccelerator(AttemptLoop):
     2
     """
 
+    _published = False  # the operators of the paper in the place of window and rule
+
     def __init__(
         self,
         model: nn.Module,
@@ -209,6 +212,7 @@ class KoopmanAccelerator(AttemptLoop):
             state=_arguments.choice("state", state, _arguments.STATES),
             storage=storage,
             operator=None if operator is None else _arguments.usable(operator, window),
+            published=self._published,
             note=ledger.trial,
             shared=self._shared,
         )
@@ -218,6 +222,74 @@ class KoopmanAccelerator(AttemptLoop):
         self._snapshots = 0
         self._warned: set[str] = set()
         self.history: list[Jump] = []
+
+    @classmethod
+    def dogra_redman(
+        cls,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        t1: int,
+        t2: int,
+        horizon: int,
+        q: int | dict[str, int | None] | None = None,
+        trial_loss: Callable[[nn.Module], object] | None = None,
+        log_fn: Callable[[dict, int], object] | None = None,
+    ) -> KoopmanAccelerator:
+        """Return the published method, to test what it claims (Dogra and Redman, NeurIPS 2020).
+
+        The raw weights after steps `t1` to `t2` are kept, one operator ``U = F' pinv(F)`` is fitted
+        to each chunk of `q` of a unit's weights, and at step `t2` the weights are put `horizon`
+        steps ahead by ``U^horizon``: once, untried, at whatever cost. Only a forecast that is not
+        finite is refused.
+
+        Parameters
+        ----------
+        model, optimizer, log_fn
+            As for `KoopmanAccelerator`.
+        t1, t2 : int
+            Optimizer steps, counted from 1, of the first and the last snapshot.
+        horizon : int
+            Steps to jump at `t2`, the paper's T.
+        q : int, dict or None
+            Weights per operator: 1 for single-weight, more for quasi-node operators; None: whole
+            nodes; a dict of regular expressions over parameter names to these.
+        trial_loss : callable, optional
+            Given one, the jump is taken only if it lowers this loss, which the paper does not ask.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from koopcore.torch import KoopmanAccelerator
+        >>> model = torch.nn.Linear(3, 2)
+        >>> optimizer = torch.optim.Adadelta(model.parameters())
+        >>> with KoopmanAccelerator.dogra_redman(
+        ...     model, optimizer, q=2, t1=5, t2=20, horizon=10
+        ... ) as accelerator:
+        ...     for _ in range(30):
+        ...         optimizer.zero_grad()
+        ...         model(torch.ones(4, 3)).square().sum().backward()
+        ...         optimizer.step()
+        >>> [(jump.step, jump.horizon) for jump in accelerator.jumps]
+        [(20, 10)]
+        """
+        t1 = _arguments.integer("t1", t1, at_least=1)
+        t2 = _arguments.integer("t2", t2, at_least=t1 + 2)
+        accelerator = _Published(
+            model,
+            optimizer,
+            trial_loss=trial_loss,
+            partition=partition_of(q),
+            window=t2 - t1 + 1,
+            every=1,
+            horizons=[horizon],
+            start_step=t1 - 1,
+            max_overhead=None,
+            log_fn=log_fn,
+        )
+        accelerator._attempts_left = 1
+        accelerator._forced = accelerator._horizons[0] if trial_loss is None else None
+        return accelerator
 
     @property
     def jumps(self) -> list[Jump]:
@@ -284,3 +356,7 @@ class KoopmanAccelerator(AttemptLoop):
         self._trust.load_state_dict(state["trust"])
         self._warned = set(state["warned"])
         self.history = [Jump.from_state(jump) for jump in state["history"]]
+
+
+class _Published(KoopmanAccelerator):
+    _published = True
