@@ -127,6 +127,16 @@ class ComplexDmd:
     def restricted(self, kept: Sequence[int]) -> ComplexDmd: ...
 
 def equal_segments(rows: int, block: int) -> NDArray[np.int64]: ...
+def grouped_grams(
+    x: NDArray[Any], segments: NDArray[np.int64], n_threads: int = ...
+) -> NDArray[np.float64]: ...
+def grouped_combine(
+    x: NDArray[Any],
+    segments: NDArray[np.int64],
+    coefficients: ArrayLike,
+    out: NDArray[Any],
+    n_threads: int = ...,
+) -> None: ...
 
 class GroupedDmd:
     def __init__(
@@ -147,6 +157,24 @@ class GroupedDmd:
         constraint: str = ...,
         unstable: str = ...,
     ) -> None: ...
+    @staticmethod
+    def from_grams(
+        grams: ArrayLike,
+        rows: Sequence[int],
+        *,
+        n_threads: int = ...,
+        delays: int = ...,
+        affine: str = ...,
+        variant: str = ...,
+        max_rank: int = ...,
+        energy: float = ...,
+        tolerance: float = ...,
+        hard_threshold: bool = ...,
+        ridge: float = ...,
+        modes: str = ...,
+        constraint: str = ...,
+        unstable: str = ...,
+    ) -> GroupedDmd: ...
     @property
     def ranks(self) -> NDArray[np.int64]: ...
     @property

@@ -83,6 +83,18 @@ std::vector<T*> segment_arguments(const py::sequence& arrays, const std::vector<
   return segments;
 }
 
+using IndexArray = py::array_t<int64_t, py::array::c_style>;
+
+/// Row ranges: an array (n_groups, 2) of start, stop.
+inline std::vector<Segment> segments_argument(const IndexArray& array) {
+  if (array.ndim() != 2 || array.shape(1) != 2)
+    throw py::value_error("segments must have shape (n_groups, 2), got " + shape_of(array));
+  std::vector<Segment> segments(static_cast<size_t>(array.shape(0)));
+  const int64_t* values = array.data();
+  for (size_t i = 0; i < segments.size(); ++i) segments[i] = {values[2 * i], values[2 * i + 1]};
+  return segments;
+}
+
 /// A new column-major array and its view.
 template <class T>
 py::array_t<T, py::array::f_style> new_matrix(int64_t rows, int64_t cols) {

@@ -23,6 +23,7 @@ PYBIND11_MODULE(_core, m) {
   koopcore::bindings::register_snapshot_window(m);
   koopcore::bindings::register_dmd(m);
   koopcore::bindings::register_grouped_dmd(m);
+  koopcore::bindings::register_grouped_grams(m);
   koopcore::bindings::register_streaming_svd(m);
   koopcore::bindings::register_streaming_dmd(m);
 }

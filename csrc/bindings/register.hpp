@@ -10,6 +10,7 @@ void register_gram(pybind11::module_& m);
 void register_snapshot_window(pybind11::module_& m);
 void register_dmd(pybind11::module_& m);
 void register_grouped_dmd(pybind11::module_& m);
+void register_grouped_grams(pybind11::module_& m);
 void register_streaming_svd(pybind11::module_& m);
 void register_streaming_dmd(pybind11::module_& m);
 

@@ -9,25 +9,16 @@
 namespace koopcore::bindings {
 namespace {
 
-using IndexArray = py::array_t<int64_t, py::array::c_style>;
+using SmallStack = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
 const char* const kGroupedDoc =
     R"(One Dmd per segment of the rows of x; segments is an int64 array (n_groups, 2) of start, stop.)";
-const char* const kEqualDoc =
-    R"(Segments of `block` rows, the last one shorter: int64 array (n_groups, 2).)";
+const char* const kFromGramsDoc =
+    R"(The same from Gram matrices (n_groups, m, m); rows[i] numbers per state in group i.)";
 const char* const kForecastDoc =
     R"(Coefficients (n_snapshots, n_groups * k) of the states at k horizons, group after group.)";
 const char* const kCombineDoc =
     R"(States (n_features, k) with these coefficients; rows in no segment as in the last snapshot.)";
-
-std::vector<Segment> segments_argument(const IndexArray& array) {
-  if (array.ndim() != 2 || array.shape(1) != 2)
-    throw py::value_error("segments must have shape (n_groups, 2), got " + shape_of(array));
-  std::vector<Segment> segments;
-  for (py::ssize_t i = 0; i < array.shape(0); ++i)
-    segments.push_back({array.at(i, 0), array.at(i, 1)});
-  return segments;
-}
 
 template <class T>
 GroupedDmd fit_as(const py::array& x, std::vector<Segment> segments, const Layout& layout,
@@ -37,25 +28,59 @@ GroupedDmd fit_as(const py::array& x, std::vector<Segment> segments, const Layou
   return GroupedDmd(view, std::move(segments), layout, options, n_threads);
 }
 
+DmdOptions options_named(const std::string& variant, int64_t max_rank, double energy,
+                         double tolerance, bool hard_threshold, double ridge,
+                         const std::string& modes, const std::string& constraint,
+                         const std::string& unstable) {
+  return {variant_named(variant),
+          max_rank,
+          energy,
+          tolerance,
+          0,
+          hard_threshold,
+          ridge,
+          modes_named(modes),
+          constraint_named(constraint),
+          unstable_named(unstable)};
+}
+
 GroupedDmd make_grouped(const py::array& x, const IndexArray& segments, int n_threads,
                         int64_t delays, const std::string& affine, const std::string& variant,
                         int64_t max_rank, double energy, double tolerance, bool hard_threshold,
                         double ridge, const std::string& modes, const std::string& constraint,
                         const std::string& unstable) {
   const Layout layout{1, delays, affine_named(affine), {}};
-  const DmdOptions options{variant_named(variant),
-                           max_rank,
-                           energy,
-                           tolerance,
-                           0,
-                           hard_threshold,
-                           ridge,
-                           modes_named(modes),
-                           constraint_named(constraint),
-                           unstable_named(unstable)};
+  const DmdOptions options = options_named(variant, max_rank, energy, tolerance, hard_threshold,
+                                           ridge, modes, constraint, unstable);
   std::vector<Segment> ranges = segments_argument(segments);
   return has_dtype<float>(x) ? fit_as<float>(x, std::move(ranges), layout, options, n_threads)
                              : fit_as<double>(x, std::move(ranges), layout, options, n_threads);
+}
+
+GroupedDmd from_grams(const SmallStack& grams, const std::vector<int64_t>& rows, int n_threads,
+                      int64_t delays, const std::string& affine, const std::string& variant,
+                      int64_t max_rank, double energy, double tolerance, bool hard_threshold,
+                      double ridge, const std::string& modes, const std::string& constraint,
+                      const std::string& unstable) {
+  if (grams.ndim() != 3 || grams.shape(1) != grams.shape(2))
+    throw py::value_error("grams must have shape (n_groups, m, m), got " + shape_of(grams));
+  const Layout layout{1, delays, affine_named(affine), {}};
+  const DmdOptions options = options_named(variant, max_rank, energy, tolerance, hard_threshold,
+                                           ridge, modes, constraint, unstable);
+  const int64_t m = grams.shape(1);  // symmetric: columns are rows
+  const MatrixView<const double> side_by_side{grams.data(), m, m * grams.shape(0),
+                                              std::max<int64_t>(m, 1)};
+  const py::gil_scoped_release release;  // the arrays are unpacked
+  return GroupedDmd::from_grams(side_by_side, rows, layout, options, n_threads);
+}
+
+// Calls define with `first` arguments and those of the options behind them.
+template <class Define, class... First>
+void with_options(const Define& define, First... first) {
+  define(first..., py::arg("n_threads") = 0, py::arg("delays") = 1, py::arg("affine") = "none",
+         py::arg("variant") = "standard", py::arg("max_rank") = 0, py::arg("energy") = 1.0,
+         py::arg("tolerance") = -1.0, py::arg("hard_threshold") = false, py::arg("ridge") = 0.0,
+         py::arg("modes") = "auto", py::arg("constraint") = "none", py::arg("unstable") = "clip");
 }
 
 // What the groups have, an array each.
@@ -95,25 +120,15 @@ py::array combine_as(const GroupedDmd& grouped, const py::array& x,
 }  // namespace
 
 void register_grouped_dmd(py::module_& m) {
-  m.def(
-      "equal_segments",
-      [](int64_t rows, int64_t block) {
-        const std::vector<Segment> segments = equal_segments(rows, block);
-        IndexArray result({static_cast<py::ssize_t>(segments.size()), py::ssize_t{2}});
-        for (size_t i = 0; i < segments.size(); ++i) {
-          result.mutable_at(i, 0) = segments[i].start;
-          result.mutable_at(i, 1) = segments[i].stop;
-        }
-        return result;
+  py::class_<GroupedDmd> type(m, "GroupedDmd", kGroupedDoc);
+  with_options([&](auto... arguments) { type.def(py::init(&make_grouped), arguments...); },
+               py::arg("x"), py::arg("segments"), py::kw_only());
+  with_options(
+      [&](auto... arguments) {
+        type.def_static("from_grams", &from_grams, arguments..., kFromGramsDoc);
       },
-      py::arg("rows"), py::arg("block"), kEqualDoc);
-  py::class_<GroupedDmd>(m, "GroupedDmd", kGroupedDoc)
-      .def(py::init(&make_grouped), py::arg("x"), py::arg("segments"), py::kw_only(),
-           py::arg("n_threads") = 0, py::arg("delays") = 1, py::arg("affine") = "none",
-           py::arg("variant") = "standard", py::arg("max_rank") = 0, py::arg("energy") = 1.0,
-           py::arg("tolerance") = -1.0, py::arg("hard_threshold") = false, py::arg("ridge") = 0.0,
-           py::arg("modes") = "auto", py::arg("constraint") = "none", py::arg("unstable") = "clip")
-      .def_property_readonly(
+      py::arg("grams"), py::arg("rows"), py::kw_only());
+  type.def_property_readonly(
           "ranks",
           [](const GroupedDmd& g) {
             std::vector<int64_t> ranks;

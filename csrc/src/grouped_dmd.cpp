@@ -25,9 +25,11 @@ std::vector<Segment> uncovered_rows(const std::vector<Segment>& segments, int64_
   }
   std::vector<size_t> order(segments.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+  const auto before = [&](size_t a, size_t b) {
     return std::make_pair(segments[a].start, a) < std::make_pair(segments[b].start, b);
-  });
+  };
+  if (!std::is_sorted(order.begin(), order.end(), before))
+    std::sort(order.begin(), order.end(), before);
   std::vector<Segment> uncovered;
   int64_t covered = 0;
   for (size_t k = 0; k < order.size(); ++k) {
@@ -42,6 +44,10 @@ std::vector<Segment> uncovered_rows(const std::vector<Segment>& segments, int64_
   return uncovered;
 }
 
+int64_t groups_of(const std::vector<Segment>& segments) {
+  return static_cast<int64_t>(segments.size());
+}
+
 int64_t longest(const std::vector<Segment>& segments) {
   int64_t rows = 0;
   for (const Segment& segment : segments) rows = std::max(rows, segment.rows());
@@ -54,9 +60,59 @@ StridedView<const T> rows_of(StridedView<const T> x, const Segment& segment) {
           x.col_stride};
 }
 
-Dmd fit_series(const Matrix<double>& gram, const Layout& layout, DmdOptions options, int64_t rows) {
+// The Gram matrices of segments on several threads, each with its own scratch.
+template <class T>
+class GramWorkers {
+ public:
+  GramWorkers(StridedView<const T> x, const std::vector<Segment>& segments, int n_threads)
+      : x_(x),
+        segments_(segments),
+        longest_(longest(segments)),
+        scratch_(static_cast<size_t>(n_threads)) {}
+
+  void gram(int64_t i, int worker, MatrixView<double> g) const {
+    std::unique_ptr<BlockScratch>& own = scratch_[static_cast<size_t>(worker)];
+    if (!own) own = std::make_unique<BlockScratch>(longest_, x_.cols);
+    // Likely what this worker takes next.
+    const size_t next = static_cast<size_t>(i) + scratch_.size();
+    koopcore::gram<T>(
+        rows_of(x_, segments_[static_cast<size_t>(i)]), g, *own,
+        next < segments_.size() ? rows_of(x_, segments_[next]) : StridedView<const T>{});
+  }
+
+ private:
+  StridedView<const T> x_;
+  const std::vector<Segment>& segments_;
+  int64_t longest_;
+  mutable std::vector<std::unique_ptr<BlockScratch>> scratch_;
+};
+
+// out = x weights, a piece of the rows at a time: the sums stay in the first-level cache.
+template <class T>
+void combine_column(StridedView<const T> x, const double* weights, T* out) {
+  constexpr int64_t kRows = 1024;
+  double sums[kRows];
+  for (int64_t row = 0; row < x.rows; row += kRows) {
+    const int64_t rows = std::min(kRows, x.rows - row);
+    std::fill_n(sums, rows, 0.0);
+    for (int64_t j = 0; j < x.cols; ++j) {
+      const T* column = &x(row, j);
+      const double weight = weights[j];
+      if (x.row_stride == 1) {  // apart, so that it vectorises
+        for (int64_t i = 0; i < rows; ++i) sums[i] += weight * static_cast<double>(column[i]);
+      } else {
+        for (int64_t i = 0; i < rows; ++i)
+          sums[i] += weight * static_cast<double>(column[i * x.row_stride]);
+      }
+    }
+    for (int64_t i = 0; i < rows; ++i) out[row + i] = static_cast<T>(sums[i]);
+  }
+}
+
+Dmd fit_series(MatrixView<const double> gram, const Layout& layout, DmdOptions options,
+               int64_t rows) {
   options.state_size = rows;
-  Dmd fit(gram.view(), layout, options);
+  Dmd fit(gram, layout, options);
   fit.release_workings();
   return fit;
 }
@@ -72,36 +128,85 @@ std::vector<Segment> equal_segments(int64_t rows, int64_t block) {
 }
 
 template <class T>
-GroupedDmd::GroupedDmd(StridedView<const T> x, std::vector<Segment> segments, const Layout& layout,
-                       const DmdOptions& options, int n_threads)
-    : rows_(x.rows),
-      snapshots_(x.cols),
+void grouped_gram(StridedView<const T> x, const std::vector<Segment>& segments,
+                  MatrixView<double> grams, int n_threads) {
+  const int64_t m = x.cols, groups = groups_of(segments);
+  uncovered_rows(segments, x.rows);
+  KOOPCORE_REQUIRE(grams.rows == m && grams.cols == groups * m)
+      << "grams are (" << grams.rows << ", " << grams.cols << "); " << groups << " of (" << m
+      << ", " << m << ") are expected";
+  if (m == 0) return;
+  const GramWorkers<T> workers(x, segments, threads_for(n_threads));
+  parallel_for(groups, threads_for(n_threads), [&](int64_t i, int worker) {
+    workers.gram(i, worker, grams.block(0, i * m, m, m));
+  });
+}
+
+template <class T>
+void grouped_combine(StridedView<const T> x, const std::vector<Segment>& segments,
+                     MatrixView<const double> coefficients, T* out, int n_threads) {
+  const int64_t groups = groups_of(segments);
+  uncovered_rows(segments, x.rows);
+  KOOPCORE_REQUIRE(coefficients.rows == x.cols && coefficients.cols == groups)
+      << "coefficients are (" << coefficients.rows << ", " << coefficients.cols << "); expected ("
+      << x.cols << ", " << groups << ")";
+  parallel_for(groups, threads_for(n_threads), [&](int64_t i, int) {
+    const Segment& segment = segments[static_cast<size_t>(i)];
+    combine_column(rows_of(x, segment), coefficients.col(i), out + segment.start);
+  });
+}
+
+GroupedDmd::GroupedDmd(int64_t rows, int64_t snapshots, std::vector<Segment> segments,
+                       int n_threads)
+    : rows_(rows),
+      snapshots_(snapshots),
       n_threads_(threads_for(n_threads)),
       segments_(std::move(segments)),
-      uncovered_(uncovered_rows(segments_, rows_)) {
-  // What is wrong with the options or the number of snapshots is no fault of the first segment.
-  fit_series(Matrix<double>(snapshots_, snapshots_), layout, options, 1);
+      uncovered_(uncovered_rows(segments_, rows_)) {}
 
-  struct Worker {
-    BlockScratch scratch;
-    Matrix<double> gram;
-  };
-  const int64_t n_groups = static_cast<int64_t>(segments_.size());
-  std::vector<std::unique_ptr<Worker>> workers(static_cast<size_t>(n_threads_));
+template <class T>
+GroupedDmd::GroupedDmd(StridedView<const T> x, std::vector<Segment> segments, const Layout& layout,
+                       const DmdOptions& options, int n_threads)
+    : GroupedDmd(x.rows, x.cols, std::move(segments), n_threads) {
+  const GramWorkers<T> workers(x, segments_, n_threads_);
+  std::vector<Matrix<double>> grams(static_cast<size_t>(n_threads_));
+  fit(layout, options, [&](int64_t i, int worker) {
+    Matrix<double>& gram = grams[static_cast<size_t>(worker)];
+    if (gram.cols() != snapshots_) gram = Matrix<double>(snapshots_, snapshots_);
+    workers.gram(i, worker, gram.view());
+    return std::as_const(gram).view();
+  });
+}
+
+GroupedDmd GroupedDmd::from_grams(MatrixView<const double> grams, const std::vector<int64_t>& rows,
+                                  const Layout& layout, const DmdOptions& options, int n_threads) {
+  const int64_t m = grams.rows;
+  KOOPCORE_REQUIRE(grams.cols == m * static_cast<int64_t>(rows.size()))
+      << "grams are (" << m << ", " << grams.cols << "); " << rows.size() << " of (" << m << ", "
+      << m << ") are expected, one for each number in rows";
+  std::vector<Segment> segments;
+  int64_t stop = 0;
+  for (const int64_t count : rows) {
+    segments.push_back({stop, stop + count});
+    stop += count;
+  }
+  GroupedDmd grouped(stop, m, std::move(segments), n_threads);
+  grouped.fit(layout, options, [&](int64_t i, int) { return grams.block(0, i * m, m, m); });
+  return grouped;
+}
+
+// `gram_of(i, worker)` is the Gram matrix of group i, valid until this worker asks for the next.
+template <class GramOf>
+void GroupedDmd::fit(const Layout& layout, const DmdOptions& options, GramOf gram_of) {
+  // What is wrong with the options or the number of snapshots is no fault of the first segment.
+  fit_series(Matrix<double>(snapshots_, snapshots_).view(), layout, options, 1);
+
   std::vector<std::unique_ptr<Dmd>> fits(segments_.size());
-  parallel_for(n_groups, n_threads_, [&](int64_t i, int worker) {
-    std::unique_ptr<Worker>& own = workers[static_cast<size_t>(worker)];
-    if (!own)
-      own.reset(new Worker{BlockScratch(longest(segments_), snapshots_),
-                           Matrix<double>(snapshots_, snapshots_)});
+  parallel_for(groups_of(segments_), n_threads_, [&](int64_t i, int worker) {
     const Segment& segment = segments_[static_cast<size_t>(i)];
     try {
-      // Likely what this worker takes next.
-      const size_t next = static_cast<size_t>(i) + static_cast<size_t>(n_threads_);
-      gram<T>(rows_of(x, segment), own->gram.view(), own->scratch,
-              next < segments_.size() ? rows_of(x, segments_[next]) : StridedView<const T>{});
       fits[static_cast<size_t>(i)] =
-          std::make_unique<Dmd>(fit_series(own->gram, layout, options, segment.rows()));
+          std::make_unique<Dmd>(fit_series(gram_of(i, worker), layout, options, segment.rows()));
     } catch (const Error& error) {
       KOOPCORE_REQUIRE(false) << "segment " << i << " (rows " << segment.start << " to "
                               << segment.stop << "): " << error.what();
@@ -152,6 +257,10 @@ void GroupedDmd::combine(StridedView<const T> x, MatrixView<const double> coeffi
 }
 
 #define KOOPCORE_INSTANTIATE(T)                                                              \
+  template void grouped_gram<T>(StridedView<const T>, const std::vector<Segment>&,           \
+                                MatrixView<double>, int);                                    \
+  template void grouped_combine<T>(StridedView<const T>, const std::vector<Segment>&,        \
+                                   MatrixView<const double>, T*, int);                       \
   template GroupedDmd::GroupedDmd(StridedView<const T>, std::vector<Segment>, const Layout&, \
                                   const DmdOptions&, int);                                   \
   template void GroupedDmd::combine<T>(StridedView<const T>, MatrixView<const double>,       \

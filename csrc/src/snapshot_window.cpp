@@ -43,6 +43,18 @@ int64_t total_size(const std::vector<int64_t>& sizes) {
   return std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
 }
 
+// A sum that rounding does not tell from one is one, so that what never moved stays to the bit.
+double sum_of(const double* coefficients, int64_t count) {
+  double sum = 0.0, magnitude = 0.0;
+  for (int64_t k = 0; k < count; ++k) {
+    sum += coefficients[k];
+    magnitude += std::abs(coefficients[k]);
+  }
+  const double rounding =
+      static_cast<double>(count) * std::numeric_limits<double>::epsilon() * magnitude;
+  return std::abs(sum - 1.0) <= rounding ? 1.0 : sum;
+}
+
 int64_t slots_for(int64_t capacity) {
   KOOPCORE_REQUIRE(capacity >= 2) << "capacity is " << capacity
                                   << "; a window needs at least 2 snapshots";
@@ -189,7 +201,7 @@ void SnapshotWindow<T>::combine(const double* coefficients, int64_t count,
   const std::lock_guard<std::mutex> lock(mutex_);
   KOOPCORE_REQUIRE(count == size_)
       << "got " << count << " coefficients; the window holds " << size_ << " snapshots";
-  const double sum = std::accumulate(coefficients, coefficients + size_, 0.0);
+  const double sum = sum_of(coefficients, size_);
   double accumulated[kCombineRows];
   const T* at = storage_.data();
   for (size_t s = 0; s < segment_sizes_.size(); ++s)

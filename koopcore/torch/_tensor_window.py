@@ -169,8 +169,7 @@ class TensorWindow:
 
     @property
     def _by_core(self) -> bool:
-        on_cpu = self._columns is not None and self._scratch.device.type == "cpu"
-        return on_cpu and hasattr(_core, "grouped_grams")
+        return self._columns is not None and self._scratch.device.type == "cpu"
 
     def _held(self, first: int) -> list[Tensor]:
         """Return the newest snapshot and the changes (`first` = 1: these only), as they lie."""

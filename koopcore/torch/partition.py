@@ -102,7 +102,7 @@ class Layout:
                 f"partition leaves nothing: all {len(self.excluded)} parameters are excluded or "
                 "empty; at least one with entries is needed"
             )
-        included = {name: parameters[name].detach() for name in self.names}
+        included = {name: parameters[name] for name in self.names}
         self.shapes = [tensor.shape for tensor in included.values()]
         owners = owners_of(included, model)
         chosen = {name: kinds[name] for name in self.names}

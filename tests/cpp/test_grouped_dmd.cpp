@@ -114,3 +114,90 @@ TEST_CASE("zero segments have rank 0 and stay zero") {
                           states.view());
   CHECK(states(3, 0) == 0.0);
 }
+
+TEST_CASE_TEMPLATE("Gram matrices of the segments give the same fits as the data", T, float,
+                   double) {
+  const Matrix<T> x = stacked<T>(9, 21, 16);
+  DmdOptions options;
+  options.max_rank = 2;
+  const std::vector<Segment> segments = equal_segments(x.rows(), 40);
+  std::vector<int64_t> rows;
+  for (const Segment& segment : segments) rows.push_back(segment.rows());
+  Matrix<double> grams(16, 16 * 5), again(16, 16 * 5);
+  grouped_gram<T>(strided(x.view()), segments, grams.view(), 1);
+  grouped_gram<T>(strided(x.view()), segments, again.view(), 3);
+  CHECK(support::largest_difference(grams, again) == 0.0);
+  for (int64_t g = 0; g < 5; ++g) {
+    const Matrix<double> own = gram_of(rows_of(x, segments[static_cast<size_t>(g)]));
+    for (int64_t j = 0; j < 16; ++j)
+      for (int64_t i = 0; i < 16; ++i) CHECK(grams(i, 16 * g + j) == own(i, j));
+  }
+  const GroupedDmd of_data(strided(x.view()), segments, {}, options, 2);
+  const GroupedDmd of_grams =
+      GroupedDmd::from_grams(std::as_const(grams).view(), rows, {}, options, 2);
+  CHECK(of_grams.snapshots() == 16);
+  CHECK(of_grams.segments().back().stop == x.rows());
+  for (int64_t g = 0; g < 5; ++g) CHECK(of_grams.eigenvalues(g) == of_data.eigenvalues(g));
+  const std::vector<double> horizons = {1.0, 7.5};
+  CHECK(support::largest_difference(of_grams.forecast(horizons), of_data.forecast(horizons)) ==
+        0.0);
+}
+
+TEST_CASE_TEMPLATE("combinations follow each segment's coefficients, in any layout", T, float,
+                   double) {
+  const Matrix<T> x = random_matrix<T>(3000, 5);
+  std::vector<T> row_major(3000 * 5);
+  for (int64_t i = 0; i < 3000; ++i)
+    for (int64_t j = 0; j < 5; ++j) row_major[static_cast<size_t>(5 * i + j)] = x(i, j);
+  const std::vector<Segment> segments = {{2500, 2999}, {0, 1}, {1, 2200}};
+  Matrix<double> c = random_matrix<double>(5, 3);
+  for (int64_t j = 0; j < 5; ++j) c(j, 0) = j == 3 ? 1.0 : 0.0;
+  std::vector<T> out(3000, T{7}), again(3000, T{7});
+  grouped_combine<T>(strided(x.view()), segments, std::as_const(c).view(), out.data(), 1);
+  const StridedView<const T> rows{row_major.data(), 3000, 5, 5, 1};
+  grouped_combine<T>(rows, segments, std::as_const(c).view(), again.data(), 3);
+  CHECK(out == again);
+  for (const size_t row : {size_t{2200}, size_t{2499}, size_t{2999}}) CHECK(out[row] == T{7});
+  for (int64_t row = 2500; row < 2999; ++row) CHECK(out[static_cast<size_t>(row)] == x(row, 3));
+  for (const int64_t row : {0, 1, 1023, 1024, 1025, 1026, 2199}) {
+    double sum = 0.0;
+    for (int64_t j = 0; j < 5; ++j) sum += c(j, row == 0 ? 1 : 2) * static_cast<double>(x(row, j));
+    CHECK(static_cast<double>(out[static_cast<size_t>(row)]) == doctest::Approx(sum).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("Gram matrices and combinations of the wrong shape are refused") {
+  const Matrix<double> x = stacked<double>(2, 10, 8);
+  Matrix<double> grams(8, 16), wrong(8, 15);
+  std::vector<double> out(20);
+  const std::vector<Segment> halves = equal_segments(20, 10);
+  CHECK_THROWS_WITH_AS(grouped_gram<double>(strided(x.view()), halves, wrong.view()),
+                       doctest::Contains("grams are (8, 15); 2 of (8, 8)"), Error);
+  CHECK_THROWS_WITH_AS(grouped_gram<double>(strided(x.view()), {{0, 10}, {5, 20}}, grams.view()),
+                       doctest::Contains("both hold row 5"), Error);
+  CHECK_THROWS_AS(grouped_gram<double>(strided(x.view()), halves, grams.view(), -1), Error);
+  CHECK_THROWS_WITH_AS(
+      grouped_combine<double>(strided(x.view()), halves, std::as_const(wrong).view(), out.data()),
+      doctest::Contains("coefficients are (8, 15); expected (8, 2)"), Error);
+  const auto fit = [](const Matrix<double>& g, const std::vector<int64_t>& rows) {
+    return GroupedDmd::from_grams(g.view(), rows, {}, {}, 1);
+  };
+  CHECK_THROWS_WITH_AS(fit(grams, {10}), doctest::Contains("grams are (8, 16); 1 of (8, 8)"),
+                       Error);
+  CHECK_THROWS_WITH_AS(fit(grams, {10, 0}), doctest::Contains("segments[1] is (10, 10)"), Error);
+  CHECK_THROWS_AS(fit(Matrix<double>(8, 0), {}), Error);
+  CHECK(fit(grams, {10, 10}).rank(1) == 0);
+  grams(2, 10) = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THROWS_WITH_AS(fit(grams, {10, 10}), doctest::Contains("segment 1 (rows 10 to 20): "),
+                       Error);
+}
+
+TEST_CASE("without columns there is nothing to multiply") {
+  const StridedView<const float> none{nullptr, 6, 0, 1, 6};
+  Matrix<double> grams(0, 0), coefficients(0, 2);
+  std::vector<float> out(6, 1.0F);
+  grouped_gram<float>(none, equal_segments(6, 3), grams.view());
+  grouped_combine<float>(none, equal_segments(6, 3), std::as_const(coefficients).view(),
+                         out.data());
+  CHECK(out == std::vector<float>(6, 0.0F));
+}

@@ -23,6 +23,19 @@ struct Segment {
 /// Segments of `block` >= 1 rows; the last one is shorter where `block` does not divide `rows`.
 std::vector<Segment> equal_segments(int64_t rows, int64_t block);
 
+/// Gram matrix of each segment of `x`, group after group: grams is (x.cols x groups x.cols), both
+/// triangles. Segments as for GroupedDmd; the data are not checked for NaN.
+template <class T>
+void grouped_gram(StridedView<const T> x, const std::vector<Segment>& segments,
+                  MatrixView<double> grams, int n_threads = 0);
+
+/// out[row] = sum_j coefficients(j, group) * x(row, j) for the rows of each segment, accumulated in
+/// float64; the other rows of `out` (x.rows numbers) stay. Coefficients are (x.cols x groups). A
+/// unit vector gives back the column to the bit.
+template <class T>
+void grouped_combine(StridedView<const T> x, const std::vector<Segment>& segments,
+                     MatrixView<const double> coefficients, T* out, int n_threads = 0);
+
 class GroupedDmd {
  public:
   /// Fits one operator per segment of `x`, a time series in columns (lag 1); its
@@ -33,6 +46,11 @@ class GroupedDmd {
   template <class T>
   GroupedDmd(StridedView<const T> x, std::vector<Segment> segments, const Layout& layout,
              const DmdOptions& options, int n_threads = 0);
+
+  /// The same from the Gram matrices (m x groups m) of data kept elsewhere: `rows[i]` numbers per
+  /// state in group i, one segment below the other.
+  static GroupedDmd from_grams(MatrixView<const double> grams, const std::vector<int64_t>& rows,
+                               const Layout& layout, const DmdOptions& options, int n_threads = 0);
 
   int64_t groups() const { return static_cast<int64_t>(fits_.size()); }
   int64_t snapshots() const { return snapshots_; }
@@ -58,6 +76,10 @@ class GroupedDmd {
                MatrixView<T> out) const;
 
  private:
+  GroupedDmd(int64_t rows, int64_t snapshots, std::vector<Segment> segments, int n_threads);
+  template <class GramOf>
+  void fit(const Layout& layout, const DmdOptions& options, GramOf gram_of);
+
   int64_t rows_;
   int64_t snapshots_;
   int n_threads_;
