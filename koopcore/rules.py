@@ -245,7 +245,7 @@ class Anderson:
         return np.concatenate([[0.0], z / z.sum()])
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Dynamics:
     """Dynamic mode decomposition in any of its forms, as a rule.
 
@@ -265,6 +265,11 @@ class Dynamics:
 
     def __init__(self, **options: Any) -> None:
         object.__setattr__(self, "options", FitOptions.checked(**{"affine": True, **options}))
+        object.__setattr__(self, "_given", options)
+
+    def __repr__(self) -> str:
+        given: dict[str, Any] = self.__dict__["_given"]
+        return f"Dynamics({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
     def coefficients(self, gram: ArrayLike, horizon: float) -> Array:
         """Return the coefficients; see `Rule`."""

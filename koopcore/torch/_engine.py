@@ -7,6 +7,7 @@ builds all of it for the new set.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ class Engine:
         storage: torch.dtype | str | None,
         operator: WindowDMD | StreamingDMD | None,
         published: bool,
+        control: str | None,
         note: Callable[[float], object],
         shared: bool,
     ) -> None:
@@ -54,10 +56,13 @@ class Engine:
         self._window, self.every, self._averaging = window, every, averaging
         self._storage, self.operator, self._published = storage, operator, published
         self._note, self._shared = note, shared
+        self._control = control
         # L-BFGS builds curvature from successive gradients, between which no jump may lie.
         self._state = "reset" if isinstance(optimizer, torch.optim.LBFGS) else state
         if operator is not None and partition != "network":
             raise ValueError(f"operator is for partition='network' only, got {partition!r}")
+        if operator is not None and control is not None:
+            raise ValueError(f"control={control!r} is for rules, not for an operator")
         if operator is not None and state == "carry":
             raise ValueError("state='carry' needs the coefficients of a rule, not an operator")
         if operator is not None and trial_loss is None:
@@ -66,7 +71,7 @@ class Engine:
 
     def __getstate__(self) -> dict[str, Any]:
         built = ("parameters", "layout", "recorder", "forecaster", "trial", "_carrier")
-        built += ("_signature", "_everything")
+        built += ("_signature", "_everything", "_rates", "_rate")
         rest = {k: v for k, v in self.__dict__.items() if k not in built}
         return {"made with": rest, "held": self.state_dict()}
 
@@ -93,6 +98,8 @@ class Engine:
         else:
             self.forecaster = OperatorForecaster(self.operator)
         self.trial = Trial(self._model, self.parameters, self._trial_loss, self._note, self._shared)
+        self._rates: deque[float] = deque(maxlen=self._window)
+        self._rate = 0.0  # sum since the last snapshot
         self._carrier = None
         if self._state == "carry":
             self._carrier = StateCarrier(layout, self._window, self._optimizer, tensors)
@@ -116,9 +123,21 @@ class Engine:
         parts = (self.forecaster, self.recorder, self.trial)
         return carried + sum(part.nbytes for part in parts)
 
+    def step(self, steps_to_snapshot: int) -> None:
+        """Take note of an optimizer step, where snapshots are more than the iterate."""
+        if self.recorder.averages:
+            self.recorder.enter(steps_to_snapshot)
+        if self._control is not None:
+            self._rate += self._learning_rate()
+
+    def _learning_rate(self) -> float:
+        return float(self._optimizer.param_groups[0]["lr"])
+
     def record(self) -> None:
         """Append a snapshot of the weights, and of the optimizer state if it is carried."""
         self.forecaster.push(self.recorder.snapshot())
+        self._rates.append(self._rate)
+        self._rate = 0.0
         if self._carrier is not None:
             self._carrier.push()
 
@@ -126,12 +145,17 @@ class Engine:
         """Forget all snapshots."""
         self.forecaster.clear()
         self.recorder.restart()
+        self._rates.clear()
+        self._rate = 0.0
         if self._carrier is not None:
             self._carrier.clear()
 
     def fit(self) -> tuple[Forecast | None, NDArray[np.float64]]:
         """Fit the window; None where cross-validation found no rule to forecast with."""
-        return self.forecaster.fit()
+        if self._control is None:
+            return self.forecaster.fit()
+        # The first sum is that of the steps before the first snapshot.
+        return self.forecaster.fit(list(self._rates)[1:], self._learning_rate() * self.every)
 
     def trusted_horizon(self) -> int:
         """Optimizer steps that cross-validation alone vouches for; 0: none."""
@@ -184,6 +208,8 @@ class Engine:
             "recorder": self.recorder.state_dict(),
             "carrier": self._carrier.state_dict() if self._carrier is not None else {},
             "trials": self.trial.evaluations,
+            "rates": list(self._rates),
+            "rate": self._rate,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -206,6 +232,8 @@ class Engine:
         if self._carrier is not None:
             self._carrier.load_state_dict(state["carrier"])
         self.trial.evaluations = int(state["trials"])
+        self._rates = deque(map(float, state["rates"]), maxlen=self._window)
+        self._rate = float(state["rate"])
 
 
 def _plain(value: Any) -> Any:

@@ -64,8 +64,7 @@ class AttemptLoop(OptimizerHook):
     def _stepped(self, start: float) -> None:
         """Record the step if it is due; attempt a jump if the window is full."""
         self._until_snapshot -= 1
-        if self._engine.recorder.averages:
-            self._engine.recorder.enter(self._until_snapshot)
+        self._engine.step(self._until_snapshot)
         if self._until_snapshot == 0:
             self._until_snapshot = self._every
             if self._record():

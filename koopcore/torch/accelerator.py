@@ -86,6 +86,11 @@ class KoopmanAccelerator(AttemptLoop):
         counts, starts anew; or its tensors are forecast with the coefficients of the weights
         (which takes a window for each). That of `torch.optim.LBFGS` is always reset, since its
         history does not survive a jump.
+    control : "lr", optional
+        Let the learning rate (of the optimizer's first parameter group) enter the fit of
+        `koopcore.rules.Dynamics` as a known input, for runs with a schedule: it is the change per
+        unit of learning rate that then follows one law, and forecasts are at the present rate.
+        Without, a schedule bends the trajectory, and forecasts go on with the bend.
     max_overhead : float or None, default 0.03
         Largest cost of koopcore as a share of that of training, kept by spacing attempts out;
         None: no bound. It holds from the first trials on, whose cost nobody can know before.
@@ -167,6 +172,7 @@ class KoopmanAccelerator(AttemptLoop):
         start_step: int = 0,
         acceptance: str = "network",
         state: str = "keep",
+        control: str | None = None,
         max_overhead: float | None = 0.03,
         trial_cost: float | None = None,
         max_displacement: float | None = None,
@@ -213,6 +219,7 @@ class KoopmanAccelerator(AttemptLoop):
             storage=storage,
             operator=None if operator is None else _arguments.usable(operator, window),
             published=self._published,
+            control=None if control is None else _arguments.choice("control", control, ("lr",)),
             note=ledger.trial,
             shared=self._shared,
         )

@@ -18,6 +18,7 @@ from koopcore import StreamingDMD, WindowDMD, _core
 from koopcore._problem import Fitted as FittedProblem
 from koopcore._problem import Problem, fit
 from koopcore.rules import Dynamics, Rule
+from koopcore.torch._scheduled import ScheduledDynamics
 from koopcore.torch.windows import Window
 
 HELD_OUT = 3  # snapshots at the end of a window that cross-validation forecasts
@@ -145,6 +146,12 @@ class _Each:
     def __call__(self, horizon: float) -> NDArray[np.float64]:
         return np.stack([self._rule.coefficients(gram, float(horizon)) for gram in self._grams])
 
+    @property
+    def eigenvalues(self) -> NDArray[np.complex128]:
+        spectrum = getattr(self._rule, "eigenvalues", None)
+        found = [spectrum(gram) for gram in self._grams] if spectrum is not None else []
+        return np.concatenate([np.empty(0, np.complex128), *found])
+
 
 def _fit(rule: Rule, grams: NDArray[Any], rows: NDArray[Any]) -> Any:
     """Return the function from a horizon to coefficients."""
@@ -153,6 +160,13 @@ def _fit(rule: Rule, grams: NDArray[Any], rows: NDArray[Any]) -> Any:
     if len(grams) == 1:
         return _Single(rule, grams[0], int(rows[0]))
     return _Grouped(rule, grams, rows)
+
+
+def _scheduled(rule: Rule, rates: Sequence[float], ahead: float) -> Rule:
+    """Let learning rates enter a rule that can take them."""
+    if not isinstance(rule, Dynamics):
+        return rule
+    return ScheduledDynamics(rates, ahead, rule.options.max_rank or None)
 
 
 def validation_errors(
@@ -220,8 +234,18 @@ class RuleForecaster:
         """Memory of the full window."""
         return self.window.nbytes
 
-    def fit(self) -> tuple[RuleForecast | None, NDArray[np.float64]]:
+    def fit(
+        self, rates: Sequence[float] = (), ahead: float = 0.0
+    ) -> tuple[RuleForecast | None, NDArray[np.float64]]:
         """Fit the window.
+
+        Parameters
+        ----------
+        rates : sequence of float
+            Learning rates summed between successive snapshots, where they are to enter the fit of
+            `koopcore.rules.Dynamics`; see `ScheduledDynamics`.
+        ahead : float
+            The same between snapshots to come.
 
         Returns
         -------
@@ -233,13 +257,16 @@ class RuleForecaster:
         grams = self.window.grams()
         if not np.isfinite(grams).all():
             raise ValueError("the Gram matrix of the window is not finite")
-        if len(self._rules) == 1:
-            return RuleForecast(self.window, grams, self._rows, self._rules[0]), np.empty(0)
-        table = [validation_errors(rule, grams, self._rows) for rule in self._rules]
+        rules = self._rules
+        if len(rates):
+            rules = tuple(_scheduled(rule, rates, ahead) for rule in rules)
+        if len(rules) == 1:
+            return RuleForecast(self.window, grams, self._rows, rules[0]), np.empty(0)
+        table = [validation_errors(rule, grams, self._rows) for rule in rules]
         best = int(np.argmin([errors.mean() for errors in table]))
         if not table[best].mean() < 1.0:
             return None, table[best]
-        return RuleForecast(self.window, grams, self._rows, self._rules[best]), table[best]
+        return RuleForecast(self.window, grams, self._rows, rules[best]), table[best]
 
     def errors(self) -> NDArray[np.float64]:
         """Cross-validation errors of the first rule on the window as it is."""
