@@ -31,7 +31,7 @@ def main(path):
         ("import koopcore beyond an empty Python, seconds",
          median["test_import[koopcore]"] - median["test_import[sys]"], "< 0.3"),
     ]  # fmt: skip
-    rows += stream_rows(median, extra) + grouped_rows(median)
+    rows += training_rows(median, extra) + stream_rows(median, extra) + grouped_rows(median)
     rows += variant_rows(median, extra) + precision_rows(extra)
     print(f"{report['machine_info']['cpu'].get('brand_raw', 'unknown CPU')}; "
           f"{report['machine_info']['blas']}, {report['machine_info']['blas_threads']} threads; "
@@ -39,6 +39,20 @@ def main(path):
     width = max(len(name) for name, _, _ in rows)
     for name, value, goal in rows:
         print(f"{name:<{width}}  {value:10.3g}  {goal}")
+
+
+def training_rows(median, extra):
+    """The hook's share of a step, and a jump, in steps of the network they belong to."""
+    step, pass_ = median["test_bare_step_1e6"], median["test_forward_backward_1e7"]
+    rows = []
+    for name, goal in (("every-5", "<= 0.02"), ("average-28", ""), ("average-28-stride-4", "")):
+        hooks = f"test_hook_1e6[{name}]"
+        share = median[hooks] / extra[hooks]["steps"] / step
+        rows.append((f"recording at 1e6 parameters, {name}: hook / step", share, goal))
+    for name, goal in (("untried", "<= 2"), ("one-trial", "")):
+        jump = median[f"test_jump_1e7[{name}]"] / pass_
+        rows.append((f"jump at 1e7 parameters, {name} / forward and backward pass", jump, goal))
+    return rows
 
 
 def stream_rows(median, extra):
