@@ -45,7 +45,7 @@ def training_rows(median, extra):
     """The hook's share of a step, and a jump, in steps of the network they belong to."""
     step, pass_ = median["test_bare_step_1e6"], median["test_forward_backward_1e7"]
     rows = []
-    for name, goal in (("every-5", "<= 0.02"), ("average-28", ""), ("average-28-stride-4", "")):
+    for name, goal in (("every-5", "<= 0.02"), ("average-28", ""), ("average-7-of-28", "")):
         hooks = f"test_hook_1e6[{name}]"
         share = median[hooks] / extra[hooks]["steps"] / step
         rows.append((f"recording at 1e6 parameters, {name}: hook / step", share, goal))

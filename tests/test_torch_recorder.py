@@ -125,21 +125,21 @@ def _walk(p, recorder, values, every):
     [
         ({}, [4.0, 8.0]),
         ({"average": 4}, [2.5, 6.5]),
-        ({"average": 2}, [3.5, 7.5]),
-        ({"average": 2, "stride": 3}, [2.5, 6.5]),
+        ({"average": 2}, [3.0, 7.0]),
+        ({"average": 3}, [3.0, 7.0]),
         ({"decay": 0.5}, [(1 + 2 * 2 + 4 * 3 + 8 * 4) / 15, 1793 / 255]),
     ],
 )
 def test_snapshot_is_the_iterate_or_an_average(options, expected, dtype):
     p = nn.Parameter(torch.zeros(3, dtype=dtype))
-    snapshots = _walk(p, Recorder([p], **options), range(1, 9), every=4)
+    snapshots = _walk(p, Recorder([p], 4, **options), range(1, 9), every=4)
     assert snapshots.dtype == dtype
     assert snapshots[:, 0].tolist() == pytest.approx(expected, rel=1e-6)
 
 
 def test_snapshot_average_starts_with_the_first_iterate_whatever_the_memory_held():
     p = nn.Parameter(torch.ones(3))
-    recorder = Recorder([p], average=2)
+    recorder = Recorder([p], 2, average=2)
     recorder._means[0].fill_(float("nan"))
     recorder.enter(1)
     recorder.enter(0)

@@ -132,17 +132,15 @@ def usable(operator: object, window: int) -> WindowDMD | StreamingDMD:
     return operator
 
 
-def averaging(average: object, stride: object, decay: object, every: int) -> dict[str, object]:
+def averaging(average: object, decay: object, every: int) -> dict[str, object]:
     """Return how snapshots are averaged, as the arguments of a Recorder."""
     average = integer("average", average, at_least=1)
-    stride = integer("stride", stride, at_least=1)
     decay = number("decay", decay, 0.0, 1.0)
-    if (average - 1) * stride >= every:
+    if average > every:
         raise ValueError(
-            f"average={average} iterates every stride={stride} steps reach back further than the "
-            f"last snapshot, every={every} steps ago; make every at least "
-            f"{(average - 1) * stride + 1}"
+            f"average={average} iterates cannot lie between two snapshots every={every} steps "
+            "apart; make every at least as large"
         )
     if average > 1 and decay:
         raise ValueError(f"give either average={average} or decay={decay:g}, not both")
-    return {"average": average, "stride": stride, "decay": decay}
+    return {"average": average, "decay": decay}

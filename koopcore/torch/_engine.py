@@ -88,7 +88,7 @@ class Engine:
         self._signature = signature(everything, self._optimizer)
         self._everything = everything
         self.layout = layout
-        self.recorder = Recorder(tensors, **self._averaging)
+        self.recorder = Recorder(tensors, self.every, **self._averaging)
         if self._published:
             self.forecaster = PinvForecaster(layout, self._window, tensors[0].dtype)
         elif self.operator is None:
@@ -103,6 +103,10 @@ class Engine:
         self._carrier = None
         if self._state == "carry":
             self._carrier = StateCarrier(layout, self._window, self._optimizer, tensors)
+
+    def space(self, every: int) -> None:
+        """Take snapshots this many steps apart from now on; for an empty window."""
+        self.every = self.recorder.every = every
 
     def refresh(self) -> bool:
         """Build anew if other parameters are trained than before; return whether they are."""

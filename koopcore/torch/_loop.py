@@ -17,7 +17,7 @@ from koopcore.torch._engine import Engine
 from koopcore.torch._hook import OptimizerHook
 from koopcore.torch.policy import FEWEST_TRIALS, Pace, TrustRegion
 from koopcore.torch.results import Jump
-from koopcore.torch.trial import RefusedJump
+from koopcore.torch.trial import RefusedJump, default_horizons
 
 _log = logging.getLogger("koopcore")
 _busy_operators: weakref.WeakSet = weakref.WeakSet()
@@ -33,7 +33,8 @@ class AttemptLoop(OptimizerHook):
     _pace: Pace
     _every: int
     _capacity: int
-    _horizons: tuple[int, ...]
+    _growth: float
+    _horizons: tuple[int, ...] | None  # None: those of the window
     _by_layer: bool
     _trial_given: bool
     _shared: bool
@@ -66,7 +67,7 @@ class AttemptLoop(OptimizerHook):
         self._until_snapshot -= 1
         self._engine.step(self._until_snapshot)
         if self._until_snapshot == 0:
-            self._until_snapshot = self._every
+            self._until_snapshot = self._engine.every
             if self._record():
                 self._attempt(start)
 
@@ -107,7 +108,6 @@ class AttemptLoop(OptimizerHook):
         if taken:
             self._refresh_batch_norm()
         self._attempts_left -= 1
-        self._restart()
         self.history.append(
             Jump(
                 step=self._ledger.steps,
@@ -117,6 +117,7 @@ class AttemptLoop(OptimizerHook):
                 **{k: v for k, v in vars(outcome).items() if k != "forecast"},
             )
         )
+        self._restart()
         _log.debug("%s", self.history[-1])
         if self._log_fn is not None:
             self._log_fn(asdict(self.history[-1]), self._ledger.steps)
@@ -131,11 +132,17 @@ class AttemptLoop(OptimizerHook):
         attempt(
             self._engine,
             outcome,
-            self._horizons,
+            self._ladder(),
             self._trust,
             lambda: self._engine.trial.evaluations < allowed,
             self._by_layer,
         )
+
+    def _ladder(self) -> tuple[int, ...]:
+        """Return the horizons to try, in optimizer steps."""
+        if self._horizons is not None:
+            return self._horizons
+        return default_horizons(self._capacity, self._engine.every)
 
     def _refuse(self, outcome: Outcome, kind: str, reason: str, error: Exception) -> None:
         outcome.horizon, outcome.reason = 0, reason
@@ -144,12 +151,14 @@ class AttemptLoop(OptimizerHook):
     def _restart(self) -> None:
         """Empty the window and set when the next snapshot is due."""
         self._engine.clear()
-        span = self._capacity * self._every
+        grown = round(self._growth * self._ledger.steps / self._capacity)
+        self._engine.space(max(self._every, grown))
+        span = self._capacity * self._engine.every
         pause = self._pace.windows * span
         if self._trial_given:
             trials = max([FEWEST_TRIALS, *(jump.trials for jump in self.history[-3:])])
             pause = max(pause, self._agreed(self._ledger.steps_until(trials)) - span)
-        self._until_snapshot = self._every + pause
+        self._until_snapshot = self._engine.every + pause
         if self._attempts_left <= 0:
             self._until_snapshot = -1  # counts down and never comes to 0
 

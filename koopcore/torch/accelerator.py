@@ -17,7 +17,6 @@ from koopcore.torch._loop import AttemptLoop
 from koopcore.torch.policy import Ledger, Pace, TrustRegion
 from koopcore.torch.recorder import unwrapped
 from koopcore.torch.results import AcceleratorStats, Jump
-from koopcore.torch.trial import default_horizons
 
 FORMAT = 1
 
@@ -68,13 +67,16 @@ class KoopmanAccelerator(AttemptLoop):
     every : int, default 5
         Optimizer steps between snapshots.
     average : int, default 1
-        Steps whose mean is a snapshot; 1: the iterate itself. At most `every`.
-    stride : int, default 1
-        Of these steps, every how many enter the mean.
+        A snapshot is the mean of this many iterates since the one before, evenly spread over the
+        `every` steps; 1: the iterate itself. Averages are what to record under mini-batch noise.
     decay : float, default 0
         If positive, snapshots are exponential averages with this decay per step instead.
+    growth : float, default 0
+        Windows grow with the run: each covers at least this share of the steps before it, by
+        snapshots that lie further apart. Attempts then come at a geometric pace, and cost less and
+        less of the run.
     horizons : sequence of int, optional
-        Increasing numbers of optimizer steps. By default the span of one window,
+        Increasing numbers of optimizer steps. By default the span of the window,
         doubled until 25,600 steps are reached.
     start_step : int, default 0
         Steps to leave alone at the beginning.
@@ -166,8 +168,8 @@ class KoopmanAccelerator(AttemptLoop):
         window: int = 10,
         every: int = 5,
         average: int = 1,
-        stride: int = 1,
         decay: float = 0.0,
+        growth: float = 0.0,
         horizons: Sequence[int] | None = None,
         start_step: int = 0,
         acceptance: str = "network",
@@ -184,10 +186,9 @@ class KoopmanAccelerator(AttemptLoop):
         _arguments.check_types(model, optimizer, trial_loss, log_fn)
         window = _arguments.integer("window", window, at_least=3)
         every = _arguments.integer("every", every, at_least=1)
-        self._horizons = (
-            default_horizons(window, every) if horizons is None else _arguments.ladder(horizons)
-        )
+        self._horizons = None if horizons is None else _arguments.ladder(horizons)
         self._every, self._capacity = every, window
+        self._growth = _arguments.number("growth", growth, 0.0, math.inf)
         self._start_step = _arguments.integer("start_step", start_step, at_least=0)
         acceptance = _arguments.choice("acceptance", acceptance, _arguments.ACCEPTANCES)
         self._by_layer, self._trial_given = acceptance == "layer", trial_loss is not None
@@ -214,7 +215,7 @@ class KoopmanAccelerator(AttemptLoop):
             rules=_arguments.rules(rule),
             window=window,
             every=every,
-            averaging=_arguments.averaging(average, stride, decay, every),
+            averaging=_arguments.averaging(average, decay, every),
             state=_arguments.choice("state", state, _arguments.STATES),
             storage=storage,
             operator=None if operator is None else _arguments.usable(operator, window),
@@ -295,7 +296,7 @@ class KoopmanAccelerator(AttemptLoop):
             log_fn=log_fn,
         )
         accelerator._attempts_left = 1
-        accelerator._forced = accelerator._horizons[0] if trial_loss is None else None
+        accelerator._forced = accelerator._ladder()[0] if trial_loss is None else None
         return accelerator
 
     @property
@@ -333,6 +334,7 @@ class KoopmanAccelerator(AttemptLoop):
             "format": FORMAT,
             "engine": self._engine.state_dict(),
             "until_snapshot": self._until_snapshot,
+            "every": self._engine.every,
             "snapshots": self._snapshots,
             "attempts_left": self._attempts_left,
             "refusals": self._pace.refusals,
@@ -355,6 +357,7 @@ class KoopmanAccelerator(AttemptLoop):
                 f"state has format {state.get('format')!r}; this version reads {FORMAT!r}"
             )
         self._engine.load_state_dict(state["engine"])
+        self._engine.space(int(state["every"]))
         self._until_snapshot = int(state["until_snapshot"])
         self._snapshots = int(state["snapshots"])
         self._attempts_left = float(state["attempts_left"])

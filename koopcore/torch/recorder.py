@@ -145,10 +145,11 @@ class Recorder:
     ----------
     parameters : sequence of torch.Tensor
         The state.
+    every : int
+        Steps between snapshots; may be set anew between windows.
     average : int
-        A snapshot is the mean over this many of the latest steps; 1: the iterate itself.
-    stride : int
-        Steps between the iterates that enter a mean.
+        A snapshot is the mean of this many iterates since the last snapshot, evenly spread; 1: the
+        iterate itself.
     decay : float
         If positive, a snapshot is the exponential average of all iterates with this decay per
         entering iterate, corrected for its start, and `average` is not used.
@@ -157,25 +158,19 @@ class Recorder:
     def __init__(
         self,
         parameters: Sequence[torch.Tensor],
+        every: int = 1,
         average: int = 1,
-        stride: int = 1,
         decay: float = 0.0,
     ) -> None:
-        self._parameters = [p.detach() for p in parameters]
-        self._owners = list(parameters)
-        self._average, self._stride, self._decay = average, stride, decay
-        self._means = [torch.empty_like(p) for p in self._parameters] if self.averages else []
+        self._parameters = list(parameters)
+        self.every, self._average, self._decay = every, average, decay
+        self._means = [torch.empty_like(p) for p in self._current()] if self.averages else []
         self._entered = 0
 
     @property
     def averages(self) -> bool:
         """Whether snapshots are averages."""
         return self._average > 1 or self._decay > 0.0
-
-    @property
-    def span(self) -> int:
-        """Steps that one snapshot looks back on, the first of them included."""
-        return (self._average - 1) * self._stride + 1
 
     @property
     def nbytes(self) -> int:
@@ -199,10 +194,10 @@ class Recorder:
         steps_to_snapshot : int
             Steps until the next snapshot is taken; 0: at this step.
         """
-        if steps_to_snapshot % self._stride:
-            return
-        if not self._decay and steps_to_snapshot >= self.span:
-            return
+        if not self._decay:
+            stride = max(1, self.every // self._average)
+            if steps_to_snapshot % stride or steps_to_snapshot >= stride * self._average:
+                return
         self._entered += 1
         if self._decay:
             weight = (1.0 - self._decay) / (1.0 - math.pow(self._decay, self._entered))
@@ -222,7 +217,7 @@ class Recorder:
         return self._means
 
     def _current(self) -> list[torch.Tensor]:
-        return [p.detach() for p in self._owners]
+        return [p.detach() for p in self._parameters]
 
     def state_dict(self) -> dict:
         """Return what goes on with the same bits when loaded."""
