@@ -170,6 +170,25 @@ def test_torch_operations_agree_with_the_compiled_ones(partition, numbers):
     assert np.allclose(again.numpy(), out, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("storage", [None, torch.bfloat16, "cpu"])
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_window_of_a_gpu_agrees_with_that_of_the_cpu(partition, storage):
+    run = Run(partition=partition)
+    here = run.window(storage=storage)
+    there = run.window(storage=storage, like=[p.cuda() for p in run.tensors])
+    for _ in range(CAPACITY + 2):
+        run.move(here)
+        there.push([p.cuda() for p in run.tensors])
+    g, h = _centred(here.grams()), _centred(there.grams())
+    assert np.abs(g - h).max() <= 4 * _gram_rounding(run.x(CAPACITY), g, torch.float32)
+    weights = np.random.default_rng(7).normal(size=here.grams().shape[:2])
+    out = [torch.empty_like(p, device="cuda") for p in run.tensors]
+    there.combine(weights, out)
+    result = run.flat([p.cpu() for p in out])
+    assert np.abs(result - run.combined(here, weights)).max() <= 1e-5
+
+
 def test_compiled_functions_refuse_by_name():
     x, halves = np.ones((6, 2)), np.array([[0, 3], [3, 6]])
     with pytest.raises(ValueError, match=r"segments must have shape \(n_groups, 2\), got \(2,\)"):

@@ -30,7 +30,7 @@ class Run:
         self.snapshots = []
 
     def window(self, **options):
-        return make_window(self.layout, CAPACITY, like=self.tensors, **options)
+        return make_window(self.layout, CAPACITY, **{"like": self.tensors, **options})
 
     def move(self, *windows, scale=1e-2):
         with torch.no_grad():

@@ -41,9 +41,20 @@ class CoreWindow:
     ) -> None:
         self.capacity, self.raw, self._layout = capacity, raw, layout
         self._dtype = like[0].dtype
-        sizes = [shape.numel() for shape in layout.shapes]
-        self._window = _WINDOWS[self._dtype](sizes, capacity)
+        self._window = self._empty()
         self.nbytes = (capacity + 2) * layout.size * self._dtype.itemsize
+
+    def _empty(self) -> _core.SnapshotWindow32 | _core.SnapshotWindow64:
+        sizes = [shape.numel() for shape in self._layout.shapes]
+        return _WINDOWS[self._dtype](sizes, self.capacity)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_window": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._window = self._empty()
+        self.load_state_dict(state["_window"])
 
     def __len__(self) -> int:
         return self._window.size

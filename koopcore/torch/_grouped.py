@@ -7,6 +7,7 @@ does not read. The results are the core's up to rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,9 +19,33 @@ _NUMBERS = 1 << 22
 
 # Columns of a state, one below the other in (n, size) tensors that may differ in data type.
 Columns = Sequence[Tensor]
-# Numbers of some operators of equal size, and the row ranges that are dealt with at a time: an
-# index of shape (n, rows).
-_Piece = tuple[NDArray[np.intp], Tensor]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of some segments: `rows` each, from `starts` on; `adjacent` if without gaps between."""
+
+    groups: NDArray[np.intp]
+    starts: NDArray[np.int64]
+    rows: int
+    adjacent: bool
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return these entries of the last dimension as (..., segments, rows)."""
+        if self.adjacent:
+            first, shape = int(self.starts[0]), (len(self.starts), self.rows)
+            return tensor[..., first : first + shape[0] * shape[1]].unflatten(-1, shape)
+        return tensor[..., self._index(tensor.device)]
+
+    def write(self, values: Tensor, out: Tensor) -> None:
+        if self.adjacent:
+            self.of(out).copy_(values)
+        else:
+            out[self._index(out.device)] = values.to(out.dtype)
+
+    def _index(self, device: torch.device) -> Tensor:
+        starts = torch.from_numpy(self.starts).to(device)
+        return starts[:, None] + torch.arange(self.rows, device=device)
 
 
 def grouped_grams(
@@ -39,9 +64,9 @@ def grouped_grams(
     """
     m = sum(len(c) for c in columns)
     grams = np.zeros((len(segments), m, m))
-    for groups, rows in _pieces(segments, max(numbers // max(m, 1), 1), columns[0].device):
-        x = _block(columns, rows)
-        grams[groups] += torch.bmm(x, x.transpose(1, 2)).cpu().numpy()
+    for piece in _pieces(segments, max(numbers // max(m, 1), 1)):
+        x = _block(columns, piece)
+        grams[piece.groups] += torch.bmm(x, x.transpose(1, 2)).cpu().numpy()
     return (grams + grams.transpose(0, 2, 1)) / 2.0
 
 
@@ -63,27 +88,27 @@ def grouped_combine(
         Entries in no segment stay as they are.
     """
     m = coefficients.shape[1]
-    for groups, rows in _pieces(segments, max(numbers // max(m, 1), 1), out.device):
-        weights = torch.from_numpy(coefficients[groups]).to(out.device)
-        values = torch.bmm(weights[:, None, :], _block(columns, rows))[:, 0]
-        out[rows] = values.to(out.dtype)
+    for piece in _pieces(segments, max(numbers // max(m, 1), 1)):
+        weights = torch.from_numpy(coefficients[piece.groups]).to(out.device)
+        piece.write(torch.bmm(weights[:, None, :], _block(columns, piece))[:, 0], out)
 
 
-def _pieces(segments: NDArray[np.int64], most: int, device: torch.device) -> Iterator[_Piece]:
+def _pieces(segments: NDArray[np.int64], most: int) -> Iterator[_Piece]:
     """Split the work in pieces of at most `most` rows, segments of equal size together."""
     sizes = segments[:, 1] - segments[:, 0]
     for size in np.unique(sizes).tolist():
         groups = np.flatnonzero(sizes == size)
-        starts = torch.from_numpy(segments[groups, 0]).to(device)
+        starts = segments[groups, 0]
         at_once = max(most // size, 1)
         for i in range(0, len(groups), at_once):
-            first = starts[i : i + at_once, None]
+            some = starts[i : i + at_once]
+            adjacent = bool((np.diff(some) == size).all())
             for begin in range(0, size, most):
-                within = torch.arange(begin, min(begin + most, size), device=device)
-                yield groups[i : i + at_once], first + within
+                rows = min(most, size - begin)
+                yield _Piece(groups[i : i + at_once], some + begin, rows, adjacent)
 
 
-def _block(columns: Columns, rows: Tensor) -> Tensor:
-    """Return these rows of all columns in float64, shape (n, m, rows)."""
-    blocks = [column[:, rows].to(torch.float64) for column in columns]
+def _block(columns: Columns, piece: _Piece) -> Tensor:
+    """Return the rows of a piece of all columns in float64, shape (segments, m, rows)."""
+    blocks = [piece.of(column).to(torch.float64) for column in columns]
     return torch.cat(blocks).transpose(0, 1)

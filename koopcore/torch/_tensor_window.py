@@ -49,22 +49,35 @@ class TensorWindow:
         # Pinned, a snapshot leaves the GPU at full speed; the ring behind it need not be.
         pinned = storage == "cpu" and torch.cuda.is_available()
         self._scratch = torch.zeros(layout.size, dtype=dtype, device=device, pin_memory=pinned)
-        self._views = layout.views(self._scratch)
         self.nbytes = _bytes(self._scratch)
+        self._columns: Tensor | None = None
         if storage == torch.bfloat16:
             self._newest = torch.zeros_like(self._scratch)
-            changes = torch.zeros(capacity - 1, layout.size, dtype=torch.bfloat16, device=device)
-            self._changes = changes
-            self._columns: Tensor | None = None
-            self.nbytes += _bytes(self._newest) + _bytes(changes)
+            self._changes = torch.zeros(
+                capacity - 1, layout.size, dtype=torch.bfloat16, device=device
+            )
+            self.nbytes += _bytes(self._newest) + _bytes(self._changes)
+        elif storage in (None, "cpu"):
+            self._columns = torch.zeros(capacity, layout.size, dtype=dtype, device=device)
+            self.nbytes += _bytes(self._columns)
         else:
-            if storage in (None, "cpu"):
-                columns = torch.zeros(capacity, layout.size, dtype=dtype, device=device)
-                self.nbytes += _bytes(columns)
-            else:
-                columns = _mapped(storage, capacity, layout.size, dtype)
-            self._newest, self._changes, self._columns = columns[0], columns[1:], columns
+            self._columns = _mapped(storage, capacity, layout.size, dtype)
         self._start = self._size = 0
+        self._set_views()
+
+    def _set_views(self) -> None:
+        self._views = self._layout.views(self._scratch)
+        if self._columns is not None:
+            self._newest, self._changes = self._columns[0], self._columns[1:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("_newest", "_changes") if self._columns is None else ()
+        views = {"_views", "_newest", "_changes"} - {*own}
+        return {name: value for name, value in vars(self).items() if name not in views}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._set_views()  # pickled by themselves they would no longer be views
 
     def __len__(self) -> int:
         return self._size

@@ -47,7 +47,7 @@ class Window(Protocol):
         """Append a snapshot; one that is not finite is refused with its parameter's name."""
 
     def grams(self) -> NDArray[np.float64]:
-        """Return Gram matrices (K, m, m), oldest snapshot first."""
+        """Return Gram matrices (K, m, m), oldest snapshot first: 8 K m^2 bytes of memory."""
 
     def combine(self, coefficients: NDArray[np.float64], out: Sequence[Tensor]) -> None:
         """Write the combinations with coefficients (K, m) to the tensors."""
@@ -87,6 +87,13 @@ def make_window(
         ``torch.bfloat16``: there, but all except the newest as changes in bfloat16, in half the
         memory. ``"cpu"``: in CPU memory, through a pinned buffer where there is CUDA. A path: in a
         memory-mapped file, which is created, or overwritten if it has the size that is needed.
+
+    Returns
+    -------
+    Window
+        A `CoreWindow` for one operator of parameters on the CPU that are all float32 or all
+        float64, without `storage`; otherwise a `TensorWindow`. Copies and pickles are windows of
+        their own, in memory where the original was in a file.
 
     Raises
     ------
