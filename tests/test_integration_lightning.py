@@ -3,6 +3,9 @@
 import copy
 import csv
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -175,9 +178,7 @@ def test_resumed_from_a_checkpoint_it_ends_with_the_same_bits(tmp_path, every_n_
 
     resumed, callback = Digits(), _callback()
     torch.nn.init.zeros_(resumed.net[0].weight)  # to be overwritten
-    _fit(
-        tmp_path, resumed, callback, saving(), enable_checkpointing=True, ckpt_path=checkpoint
-    )
+    _fit(tmp_path, resumed, callback, saving(), enable_checkpointing=True, ckpt_path=checkpoint)
     assert _jumps(callback) == jumps
     assert callback.koopman.stats.steps == 60
     for name, value in resumed.state_dict().items():
@@ -291,7 +292,8 @@ def test_jumps_reach_the_loggers_whatever_the_interval(tmp_path):
     with open(next(tmp_path.rglob("metrics.csv"))) as file:
         rows = [row for row in csv.DictReader(file) if row["koopman/horizon"]]
     assert [(int(row["step"]), float(row["koopman/horizon"])) for row in rows] == _jumps(callback)
-    assert [bool(float(row["koopman/taken"])) for row in rows] == [h > 0 for _, h in _jumps(callback)]
+    taken = [bool(float(row["koopman/taken"])) for row in rows]
+    assert taken == [horizon > 0 for _, horizon in _jumps(callback)]
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
@@ -325,6 +327,49 @@ def test_module_is_copied_in_the_middle_of_training(tmp_path):
     twin = copying.twin
     _step_by_hand(twin.configure_optimizers())
     assert callback.koopman.stats.steps == 60
+
+
+TWO_PROCESSES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from lightning.pytorch import Callback, Trainer
+from test_integration_lightning import Digits, KoopmanCallback, trial_loss
+
+def unequal(module):
+    return trial_loss(module) * (1 + torch.distributed.get_rank())
+
+class Compare(Callback):
+    def on_train_end(self, trainer, pl_module):
+        weights = torch.cat([p.detach().flatten() for p in pl_module.parameters()])
+        ours, theirs = pl_module.all_gather(weights)
+        assert torch.equal(ours, theirs)
+        koopman = next(c.koopman for c in trainer.callbacks if isinstance(c, KoopmanCallback))
+        assert koopman.stats.taken >= 1
+        assert koopman.stats.steps == 60
+
+if __name__ == "__main__":
+    callbacks = [Compare(), KoopmanCallback(trial_loss=unequal, every=2)]
+    Trainer(
+        accelerator="cpu", devices=2, strategy="ddp_spawn", max_epochs=15, logger=False,
+        callbacks=callbacks, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False,
+    ).fit(Digits())
+    print("both alike")
+"""
+
+
+def test_two_processes_jump_alike(tmp_path):
+    program = tmp_path / "two_processes.py"
+    program.write_text(TWO_PROCESSES)
+    result = subprocess.run(
+        [sys.executable, str(program), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
+    )
+    assert "both alike" in result.stdout, result.stderr
 
 
 def test_unknown_options_are_told_at_once():

@@ -55,7 +55,8 @@ def trial_loss(model):
 
 
 def _callback(**options):
-    return KoopmanTrainerCallback(trial_loss=trial_loss, **{"every": 1, "window": 6, "max_overhead": None, **options})
+    options = {"every": 1, "window": 6, "max_overhead": None, **options}
+    return KoopmanTrainerCallback(trial_loss=trial_loss, **options)
 
 
 def _trainer(folder, *callbacks, model=None, **options):
@@ -259,6 +260,13 @@ def test_model_is_copied_in_the_middle_of_training(tmp_path):
 def test_unknown_options_are_told_at_once():
     with pytest.raises(TypeError, match="unexpected keyword argument 'evry'"):
         KoopmanTrainerCallback(trial_loss=trial_loss, evry=2)
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "world_size", 2)
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    with pytest.raises(RuntimeError, match=r"in 2 processes.*koopman_accelerator"):
+        _callback().on_train_begin(arguments, None, None, model=_model(), optimizer=None)
 
 
 def test_frozen_parameters_stay(tmp_path):

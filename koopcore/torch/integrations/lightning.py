@@ -139,7 +139,7 @@ class KoopmanCallback(AcceleratorOfTheFit, Callback):
                 f"({names or 'configure_optimizers returned none'})"
             )
         optimizer = optimizers[index]
-        # Lightning's wrapper passes attributes on, but its `step` calls the hooks of the one inside.
+        # Lightning's wrapper passes attributes on, but its `step` calls the hooks of the inner one.
         return optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
 
 

@@ -64,6 +64,9 @@ class KoopmanTrainerCallback(AcceleratorOfTheFit, TrainerCallback):
     ------
     TypeError
         For options that `make` does not have.
+    RuntimeError
+        When training begins in several processes: a callback sees nothing of how they share a
+        model, and each would jump by itself.
 
     Examples
     --------
@@ -101,6 +104,12 @@ class KoopmanTrainerCallback(AcceleratorOfTheFit, TrainerCallback):
         **_: Any,
     ) -> None:
         """Attach."""
+        if args.world_size > 1:
+            raise RuntimeError(
+                f"training runs in {args.world_size} processes, and Trainer does not show "
+                "callbacks the wrapper by which they share a model: use one process, or a loop of "
+                "your own with koopcore.torch.integrations.accelerate.koopman_accelerator"
+            )
         resumed = _stored_state(args, state, model) if state.global_step else None
         self._begin(model, unwrap(optimizer), resumed)
 
@@ -164,7 +173,7 @@ def _fingerprint(model: nn.Module) -> str:
 
 
 def _replace(target: Path, content: dict[str, Any]) -> None:
-    """Write `content` beside `target`, bring it to the disk, and put it in the place of `target`."""
+    """Write `content` beside `target`, bring it to the disk, and put it in its place."""
     temporary = target.with_suffix(".tmp")
     with open(temporary, "wb") as file:
         torch.save(content, file)
