@@ -155,7 +155,7 @@ def test_tensor_window_agrees_with_the_core(dtype):
 
 
 @pytest.mark.parametrize("partition", PARTITIONS)
-@pytest.mark.parametrize("numbers", [1, 40, 1 << 22])
+@pytest.mark.parametrize("numbers", [1, 40, None])
 def test_torch_operations_agree_with_the_compiled_ones(partition, numbers):
     layout = Run(partition=partition).layout
     rng = np.random.default_rng(4)

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Numbers of a block that are widened to float64 at a time: 32 MiB.
-_NUMBERS = 1 << 22
+# Numbers that are widened to float64 at a time: on the CPU they stay in cache, elsewhere fewer
+# kernels are launched.
+_NUMBERS_ON_CPU, _NUMBERS_ELSEWHERE = 1 << 18, 1 << 22
 
 # Columns of a state, one below the other in (n, size) tensors that may differ in data type.
 Columns = Sequence[Tensor]
@@ -49,7 +50,7 @@ class _Piece:
 
 
 def grouped_grams(
-    columns: Columns, segments: NDArray[np.int64], numbers: int = _NUMBERS
+    columns: Columns, segments: NDArray[np.int64], numbers: int | None = None
 ) -> NDArray[np.float64]:
     """Return the Gram matrix of the columns within each segment, shape (K, m, m).
 
@@ -59,12 +60,12 @@ def grouped_grams(
         On one device; m is the sum of the n.
     segments : ndarray of shape (K, 2)
         Row ranges (start, stop).
-    numbers : int
-        How many numbers are widened to float64 at a time.
+    numbers : int, optional
+        How many numbers are widened to float64 at a time; default: by the device.
     """
     m = sum(len(c) for c in columns)
     grams = np.zeros((len(segments), m, m))
-    for piece in _pieces(segments, max(numbers // max(m, 1), 1)):
+    for piece in _pieces(segments, _rows_at_once(m, numbers, columns[0])):
         x = _block(columns, piece)
         grams[piece.groups] += torch.bmm(x, x.transpose(1, 2)).cpu().numpy()
     return (grams + grams.transpose(0, 2, 1)) / 2.0
@@ -75,7 +76,7 @@ def grouped_combine(
     segments: NDArray[np.int64],
     coefficients: NDArray[np.float64],
     out: Tensor,
-    numbers: int = _NUMBERS,
+    numbers: int | None = None,
 ) -> None:
     """Write the combination ``sum_j coefficients[k, j] * columns[j]`` of each segment k to `out`.
 
@@ -88,9 +89,15 @@ def grouped_combine(
         Entries in no segment stay as they are.
     """
     m = coefficients.shape[1]
-    for piece in _pieces(segments, max(numbers // max(m, 1), 1)):
+    for piece in _pieces(segments, _rows_at_once(m, numbers, columns[0])):
         weights = torch.from_numpy(coefficients[piece.groups]).to(out.device)
         piece.write(torch.bmm(weights[:, None, :], _block(columns, piece))[:, 0], out)
+
+
+def _rows_at_once(m: int, numbers: int | None, like: Tensor) -> int:
+    if numbers is None:
+        numbers = _NUMBERS_ON_CPU if like.device.type == "cpu" else _NUMBERS_ELSEWHERE
+    return max(numbers // max(m, 1), 1)
 
 
 def _pieces(segments: NDArray[np.int64], most: int) -> Iterator[_Piece]:
