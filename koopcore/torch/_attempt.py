@@ -15,6 +15,7 @@ from koopcore.torch.policy import TrustRegion
 from koopcore.torch.trial import RefusedJump, choose_horizon, keep_what_helps, losses_here
 
 REFUSED = "no forecast lowers the trial loss"
+ROLLED_BACK = "the last jump has done harm: back to before it"
 TAKEN = "the forecast lowers the trial loss"
 
 
@@ -38,9 +39,9 @@ def attempt(
     engine: Engine,
     outcome: Outcome,
     horizons: Sequence[int],
+    rung: int | None,
     trust: TrustRegion,
     affordable: Callable[[], bool],
-    by_layer: bool,
 ) -> None:
     """Fill in `outcome`; what is known when an exception leaves it, is in it.
 
@@ -60,7 +61,10 @@ def attempt(
 
     here = losses_here(engine.trial)
     outcome.loss_before = float(here.mean())
-    trust.judge(outcome.loss_before)
+    if trust.judge(outcome.loss_before) and engine.roll_back():
+        outcome.reason = ROLLED_BACK
+        return
+    engine.keep_jump()
     choice = choose_horizon(
         engine.trial,
         lambda horizon: engine.write(forecast, horizon),
@@ -68,6 +72,7 @@ def attempt(
         lambda horizon: trust.allows(length(horizon)),
         affordable,
         here,
+        rung,
     )
     outcome.loss_after, outcome.tried, outcome.losses = (
         choice.loss_best,
@@ -79,7 +84,7 @@ def attempt(
             outcome.reason = "the first horizon is beyond the trust region or the overhead allowed"
         return
     engine.write(forecast, choice.horizon)
-    if by_layer:
+    if engine.options.by_layer:
         layers = engine.layers()
         outcome.loss_after = keep_what_helps(engine.trial, layers, choice.loss_best, affordable)
     outcome.displacement = length(choice.horizon)

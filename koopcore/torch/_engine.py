@@ -8,7 +8,7 @@ builds all of it for the new set.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from koopcore import StreamingDMD, WindowDMD
-from koopcore.rules import Rule
 from koopcore.torch._dogra_redman import PinvForecaster
-from koopcore.torch._optimizer_state import StateCarrier, reset_state
+from koopcore.torch._gradients import GradientForecaster
+from koopcore.torch._optimizer_state import Saved, StateCarrier, reset_state
+from koopcore.torch._options import Options
 from koopcore.torch.forecasts import Forecast, OperatorForecaster, RuleForecaster
 from koopcore.torch.partition import Layout
 from koopcore.torch.recorder import Recorder, signature, trained_parameters
@@ -36,44 +36,27 @@ class Engine:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        *,
+        options: Options,
         trial_loss: Callable | None,
-        partition: Any,
-        rules: Sequence[Rule],
-        window: int,
-        every: int,
-        averaging: dict[str, Any],
-        state: str,
-        storage: torch.dtype | str | None,
-        operator: WindowDMD | StreamingDMD | None,
-        published: bool,
-        control: str | None,
         note: Callable[[float], object],
         shared: bool,
     ) -> None:
-        self._model, self._optimizer = model, optimizer
-        self._trial_loss, self._partition, self._rules = trial_loss, partition, rules
-        self._window, self.every, self._averaging = window, every, averaging
-        self._storage, self.operator, self._published = storage, operator, published
-        self._note, self._shared = note, shared
-        self._control = control
+        self._model, self._optimizer, self.options = model, optimizer, options
+        self._trial_loss, self._note, self._shared = trial_loss, note, shared
+        self.every = options.every
         # L-BFGS builds curvature from successive gradients, between which no jump may lie.
-        self._state = "reset" if isinstance(optimizer, torch.optim.LBFGS) else state
-        if operator is not None and partition != "network":
-            raise ValueError(f"operator is for partition='network' only, got {partition!r}")
-        if operator is not None and control is not None:
-            raise ValueError(f"control={control!r} is for rules, not for an operator")
-        if operator is not None and state == "carry":
-            raise ValueError("state='carry' needs the coefficients of a rule, not an operator")
-        if operator is not None and trial_loss is None:
-            raise ValueError("an operator needs a trial_loss; without one, leave operator=None")
+        self._state = "reset" if isinstance(optimizer, torch.optim.LBFGS) else options.state
+        if options.observe == "gradients" and isinstance(optimizer, torch.optim.LBFGS):
+            raise ValueError(
+                "observe='gradients' does not go with LBFGS, whose last gradient is not that of "
+                "the weights before its step"
+            )
         self._build()
 
     def __getstate__(self) -> dict[str, Any]:
-        built = ("parameters", "layout", "recorder", "forecaster", "trial", "_carrier")
-        built += ("_signature", "_everything", "_rates", "_rate")
-        rest = {k: v for k, v in self.__dict__.items() if k not in built}
-        return {"made with": rest, "held": self.state_dict()}
+        kept = ("_model", "_optimizer", "options", "_trial_loss", "_note", "_shared", "every")
+        made = {name: self.__dict__[name] for name in (*kept, "_state")}
+        return {"made with": made, "held": self.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state["made with"])
@@ -82,31 +65,51 @@ class Engine:
 
     def _build(self) -> None:
         everything = trained_parameters(self._model, self._optimizer)
-        layout = Layout(everything, self._partition, self._model)
-        self.parameters = {name: everything[name] for name in layout.names}
-        tensors = list(self.parameters.values())
-        self._signature = signature(everything, self._optimizer)
         self._everything = everything
-        self.layout = layout
-        self.recorder = Recorder(tensors, self.every, **self._averaging)
-        if self._published:
-            self.forecaster = PinvForecaster(layout, self._window, tensors[0].dtype)
-        elif self.operator is None:
-            window = make_window(layout, self._window, like=tensors, storage=self._storage)
-            rows = np.diff(layout.segments, axis=1).ravel()
-            self.forecaster = RuleForecaster(window, rows, self._rules)
-        else:
-            self.forecaster = OperatorForecaster(self.operator)
+        self._signature = signature(everything, self._optimizer)
+        self.layout = Layout(everything, self.options.partition, self._model)
+        self.parameters = {name: everything[name] for name in self.layout.names}
+        tensors = list(self.parameters.values())
+        options = self.options
+        self.recorder = Recorder(tensors, self.every, options.average, options.decay)
+        self.forecaster = self._forecaster(tensors)
         self.trial = Trial(self._model, self.parameters, self._trial_loss, self._note, self._shared)
-        self._rates: deque[float] = deque(maxlen=self._window)
+        self._rates: deque[float] = deque(maxlen=options.window)
         self._rate = 0.0  # sum since the last snapshot
+        self._saved: Saved | None = None
         self._carrier = None
         if self._state == "carry":
-            self._carrier = StateCarrier(layout, self._window, self._optimizer, tensors)
+            self._carrier = StateCarrier(self.layout, options.window, self._optimizer, tensors)
+
+    def _forecaster(self, tensors: list[torch.Tensor]) -> Any:
+        options, layout = self.options, self.layout
+        if options.published:
+            return PinvForecaster(layout, options.window, tensors[0].dtype)
+        if options.observe == "gradients":
+            return GradientForecaster(layout, options.window, tensors, self._optimizer)
+        if options.operator is not None:
+            return OperatorForecaster(options.operator)
+        window = make_window(layout, options.window, like=tensors, storage=options.storage)
+        return RuleForecaster(window, np.diff(layout.segments, axis=1).ravel(), options.rules)
+
+    @property
+    def samples(self) -> bool:
+        """Whether snapshots are samples that outlive a jump, and not a trajectory."""
+        return self.options.observe == "gradients"
+
+    def prepare(self, steps_to_snapshot: int) -> None:
+        """Be told at the end of a step, and of a jump, how far off the next snapshot is."""
+        if self.samples and steps_to_snapshot == 1:
+            self.forecaster.before_step()
 
     def space(self, every: int) -> None:
         """Take snapshots this many steps apart from now on; for an empty window."""
         self.every = self.recorder.every = every
+
+    def rebuild(self, options: Options) -> None:
+        """Build all of it anew with other options."""
+        self.options = options
+        self._build()
 
     def refresh(self) -> bool:
         """Build anew if other parameters are trained than before; return whether they are."""
@@ -124,6 +127,8 @@ class Engine:
     def nbytes(self) -> int:
         """Memory that recording, forecasts and carried state take once the window is full."""
         carried = self._carrier.nbytes if self._carrier is not None else 0
+        if self.options.rollback:
+            carried += Saved.size(self._optimizer, list(self.parameters.values()))
         parts = (self.forecaster, self.recorder, self.trial)
         return carried + sum(part.nbytes for part in parts)
 
@@ -131,7 +136,7 @@ class Engine:
         """Take note of an optimizer step, where snapshots are more than the iterate."""
         if self.recorder.averages:
             self.recorder.enter(steps_to_snapshot)
-        if self._control is not None:
+        if self.options.control is not None:
             self._rate += self._learning_rate()
 
     def _learning_rate(self) -> float:
@@ -156,7 +161,7 @@ class Engine:
 
     def fit(self) -> tuple[Forecast | None, NDArray[np.float64]]:
         """Fit the window; None where cross-validation found no rule to forecast with."""
-        if self._control is None:
+        if self.options.control is None:
             return self.forecaster.fit()
         # The first sum is that of the steps before the first snapshot.
         return self.forecaster.fit(list(self._rates)[1:], self._learning_rate() * self.every)
@@ -188,12 +193,33 @@ class Engine:
         if self._carrier is not None:
             coefficients = forecast.coefficients(horizon / self.every)
             carried = self._carrier.combine(coefficients)
+        if self.options.rollback:
+            self._saved = Saved(self._optimizer, list(self.parameters.values()))
         try:
             self._apply(carried)
         except BaseException:
             self._apply(carried)
             raise
         self.recorder.forget()
+
+    def roll_back(self) -> bool:
+        """Go back to before the last jump, if that was kept; return whether it was."""
+        saved, self._saved = self._saved, None
+        if saved is None:
+            return False
+        try:
+            saved.restore()
+        except BaseException:
+            saved.restore()
+            raise
+        self.trial.load_current()
+        self.trial.commit()  # the model's own copies, where the state is of masters
+        self.recorder.forget()
+        return True
+
+    def keep_jump(self) -> None:
+        """Let go of what would undo the last jump."""
+        self._saved = None
 
     def _apply(self, carried: list[tuple[list[torch.Tensor], list[torch.Tensor]]]) -> None:
         self.trial.commit()
@@ -214,6 +240,7 @@ class Engine:
             "trials": self.trial.evaluations,
             "rates": list(self._rates),
             "rate": self._rate,
+            "saved": self._saved.state_dict() if self._saved is not None else {},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -236,8 +263,11 @@ class Engine:
         if self._carrier is not None:
             self._carrier.load_state_dict(state["carrier"])
         self.trial.evaluations = int(state["trials"])
-        self._rates = deque(map(float, state["rates"]), maxlen=self._window)
+        self._rates = deque(map(float, state["rates"]), maxlen=self.options.window)
         self._rate = float(state["rate"])
+        self._saved = None
+        if state["saved"]:
+            self._saved = Saved(self._optimizer, list(self.parameters.values()), state["saved"])
 
 
 def _plain(value: Any) -> Any:

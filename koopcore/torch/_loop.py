@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -15,39 +16,60 @@ from torch import distributed, nn
 from koopcore.torch._attempt import Outcome, attempt, attempt_without_trial
 from koopcore.torch._engine import Engine
 from koopcore.torch._hook import OptimizerHook
-from koopcore.torch.policy import FEWEST_TRIALS, Pace, TrustRegion
+from koopcore.torch._options import Options
+from koopcore.torch.policy import FEWEST_TRIALS, Ledger, Pace, TrustRegion
+from koopcore.torch.recorder import unwrapped
 from koopcore.torch.results import Jump
-from koopcore.torch.trial import RefusedJump, default_horizons
+from koopcore.torch.trial import TIME_CONSTANTS, RefusedJump, default_horizons
 
 _log = logging.getLogger("koopcore")
 _busy_operators: weakref.WeakSet = weakref.WeakSet()
+FORMAT = 1
 
 
 class AttemptLoop(OptimizerHook):
-    """Records, attempts, commits or refuses; `KoopmanAccelerator` sets its fields."""
+    """Records, attempts, commits or refuses; `KoopmanAccelerator` checks its arguments."""
 
-    history: list[Jump]
-    _model: nn.Module
-    _engine: Engine
-    _trust: TrustRegion
-    _pace: Pace
-    _every: int
-    _capacity: int
-    _growth: float
-    _horizons: tuple[int, ...] | None  # None: those of the window
-    _by_layer: bool
-    _trial_given: bool
-    _shared: bool
-    _bn_loader: Any
-    _log_fn: Callable[[dict, int], object] | None
-    _until_snapshot: int
-    _snapshots: int
-    _attempts_left: float  # infinity, or how many more there will be
-    _forced: int | None  # a horizon to take untried: the published method
-    _warned: set[str]
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        options: Options,
+        ledger: Ledger,
+        trust: TrustRegion,
+        trial_loss: Callable[[nn.Module], object] | None,
+        bn_loader: Any,
+        log_fn: Callable[[dict, int], object] | None,
+    ) -> None:
+        super().__init__(optimizer, ledger)
+        self._model, self._trust, self._pace = unwrapped(model), trust, Pace()
+        self._bn_loader, self._log_fn = bn_loader, log_fn
+        self._trial_given = trial_loss is not None
+        self._shared = (
+            isinstance(model, nn.parallel.DistributedDataParallel)
+            and distributed.get_world_size() > 1
+        )
+        self._engine = Engine(
+            self._model, optimizer, options, trial_loss, ledger.trial, self._shared
+        )
+        self._until_snapshot = options.every + options.start_step
+        self._until_attempt = options.window  # snapshots
+        self._snapshots = 0
+        self._rung: int | None = None  # the horizon of the last jump
+        self._attempts_left = math.inf
+        self._forced: int | None = None  # a horizon to take untried: the published method
+        self._warned: set[str] = set()
+        self.history: list[Jump] = []
+
+    def _publish(self) -> None:
+        """Fit the operators of the paper, and jump once, untried if there is no trial."""
+        options = replace(self._engine.options, published=True)
+        self._engine.rebuild(options)
+        self._attempts_left = 1
+        self._forced = None if self._trial_given else self._ladder()[0]
 
     def _before_attach(self) -> None:
-        operator = self._engine.operator
+        operator = self._engine.options.operator
         if operator is not None and operator in _busy_operators:
             raise RuntimeError(
                 "operator records for another KoopmanAccelerator, whose snapshots would get mixed "
@@ -55,11 +77,13 @@ class AttemptLoop(OptimizerHook):
             )
         if operator is not None:
             _busy_operators.add(operator)
+        self._engine.prepare(self._until_snapshot)
         _log.info("koopcore will hold up to %.1f MB", self._engine.nbytes / 1e6)
 
     def _after_detach(self) -> None:
-        if self._engine.operator is not None:
-            _busy_operators.discard(self._engine.operator)
+        if self._engine.options.operator is not None:
+            _busy_operators.discard(self._engine.options.operator)
+        self._engine.clear()
         self._restart()
 
     def _stepped(self, start: float) -> None:
@@ -70,9 +94,10 @@ class AttemptLoop(OptimizerHook):
             self._until_snapshot = self._engine.every
             if self._record():
                 self._attempt(start)
+        self._engine.prepare(self._until_snapshot)
 
     def _record(self) -> bool:
-        """Take a snapshot; return whether the window is full."""
+        """Take a snapshot; return whether an attempt is due."""
         try:
             if self._engine.refresh():
                 self._warn_once(
@@ -85,10 +110,12 @@ class AttemptLoop(OptimizerHook):
                 f"snapshot {type(error).__name__}",
                 f"{self._here()} could not be recorded, the window starts afresh: {error}",
             )
+            self._engine.clear()
             self._restart()
             return False
         self._snapshots += 1
-        return len(self._engine) == self._capacity
+        self._until_attempt -= 1
+        return self._until_attempt == 0
 
     def _attempt(self, start: float) -> None:
         """Choose a forecast, jump if it helps, and start the next window."""
@@ -133,32 +160,45 @@ class AttemptLoop(OptimizerHook):
             self._engine,
             outcome,
             self._ladder(),
+            self._rung,
             self._trust,
             lambda: self._engine.trial.evaluations < allowed,
-            self._by_layer,
         )
+        if outcome.horizon and self._engine.samples:
+            self._rung = self._ladder().index(outcome.horizon)
 
     def _ladder(self) -> tuple[int, ...]:
         """Return the horizons to try, in optimizer steps."""
-        if self._horizons is not None:
-            return self._horizons
-        return default_horizons(self._capacity, self._engine.every)
+        options = self._engine.options
+        if options.horizons is not None:
+            return options.horizons
+        if self._engine.samples:
+            return TIME_CONSTANTS
+        return default_horizons(options.window, self._engine.every)
 
     def _refuse(self, outcome: Outcome, kind: str, reason: str, error: Exception) -> None:
         outcome.horizon, outcome.reason = 0, reason
         self._warn_once(kind, f"jump refused at step {self._ledger.steps}: {reason}", error)
 
     def _restart(self) -> None:
-        """Empty the window and set when the next snapshot is due."""
-        self._engine.clear()
-        grown = round(self._growth * self._ledger.steps / self._capacity)
-        self._engine.space(max(self._every, grown))
-        span = self._capacity * self._engine.every
-        pause = self._pace.windows * span
+        """Forget a trajectory, and set when the next snapshot and the next attempt are due."""
+        options, engine = self._engine.options, self._engine
+        if not engine.samples:
+            engine.clear()
+        engine.space(
+            max(options.every, round(options.growth * self._ledger.steps / options.window))
+        )
+        snapshots = max(1, options.window // 4) if engine.samples else options.window
+        steps = snapshots * engine.every
+        pause = self._pace.windows * steps
         if self._trial_given:
             trials = max([FEWEST_TRIALS, *(jump.trials for jump in self.history[-3:])])
-            pause = max(pause, self._agreed(self._ledger.steps_until(trials)) - span)
-        self._until_snapshot = self._engine.every + pause
+            pause = max(pause, self._agreed(self._ledger.steps_until(trials)) - steps)
+        if engine.samples:  # recorded on through a short pause: later snapshots tell more
+            snapshots = min(snapshots + pause // engine.every, options.window)
+            pause = max(0, pause + steps - snapshots * engine.every)
+        self._until_attempt = snapshots
+        self._until_snapshot = engine.every + pause
         if self._attempts_left <= 0:
             self._until_snapshot = -1  # counts down and never comes to 0
 
@@ -199,3 +239,50 @@ class AttemptLoop(OptimizerHook):
                 "torch.optim.swa_utils.update_bn(loader, model) before evaluating",
                 stale[0],
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a run needs to go on as if it had not been stopped.
+
+        Tensors, numbers, strings, lists and dicts only. Load it after the model and the optimizer;
+        with a `trial_cost`, or without a `max_overhead`, the run then goes on with the same bits.
+        """
+        return {
+            "format": FORMAT,
+            "engine": self._engine.state_dict(),
+            "until_attempt": self._until_attempt,
+            "rung": self._rung,
+            "until_snapshot": self._until_snapshot,
+            "every": self._engine.every,
+            "snapshots": self._snapshots,
+            "attempts_left": self._attempts_left,
+            "refusals": self._pace.refusals,
+            "ledger": self._ledger.state_dict(),
+            "trust": self._trust.state_dict(),
+            "warned": sorted(self._warned),
+            "history": [jump.to_state() for jump in self.history],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the place of the accelerator that gave `state`.
+
+        Raises
+        ------
+        ValueError
+            If it is of other parameters or of another version.
+        """
+        if state.get("format") != FORMAT:
+            raise ValueError(
+                f"state has format {state.get('format')!r}; this version reads {FORMAT!r}"
+            )
+        self._engine.load_state_dict(state["engine"])
+        self._engine.space(int(state["every"]))
+        self._until_attempt = int(state["until_attempt"])
+        self._rung = None if state["rung"] is None else int(state["rung"])
+        self._until_snapshot = int(state["until_snapshot"])
+        self._snapshots = int(state["snapshots"])
+        self._attempts_left = float(state["attempts_left"])
+        self._pace.refusals = int(state["refusals"])
+        self._ledger.load_state_dict(state["ledger"])
+        self._trust.load_state_dict(state["trust"])
+        self._warned = set(state["warned"])
+        self.history = [Jump.from_state(jump) for jump in state["history"]]

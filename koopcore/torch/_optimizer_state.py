@@ -6,6 +6,7 @@ the jump, as if momentum and second moments had been forecast like the weights.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,65 @@ def reset_state(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Ten
             state["sum"].fill_(initial[id(p)])
         else:
             del optimizer.state[p]
+
+
+class Saved:
+    """A copy of parameters and of their optimizer state, to go back to in place.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    parameters : sequence of torch.Tensor
+    state : dict, optional
+        What `state_dict` gave, in the place of a copy of what is there now.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: Sequence[torch.Tensor],
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        self._optimizer, self._parameters = optimizer, list(parameters)
+        if state is None:
+            state = {
+                "parameters": [p.detach().clone() for p in parameters],
+                "states": [_copied(optimizer.state.get(p)) for p in parameters],
+            }
+        self._state = state
+
+    @staticmethod
+    def size(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]) -> int:
+        """Memory of such a copy, of the optimizer state as far as there is any yet."""
+        states = (optimizer.state.get(p) or {} for p in parameters)
+        tensors = [v for s in states for v in s.values() if isinstance(v, torch.Tensor)]
+        return sum(t.nbytes for t in (*parameters, *tensors))
+
+    def restore(self) -> None:
+        """Write everything back; done twice, it does the same."""
+        with torch.no_grad():
+            torch._foreach_copy_(self._parameters, self._state["parameters"])
+            for p, saved in zip(self._parameters, self._state["states"], strict=True):
+                if not saved:
+                    self._optimizer.state.pop(p, None)
+                    continue
+                state = self._optimizer.state[p]
+                for key, value in saved.items():
+                    if isinstance(value, torch.Tensor) and isinstance(state.get(key), torch.Tensor):
+                        state[key].copy_(value)
+                    else:
+                        state[key] = copy.deepcopy(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a new object can be made with."""
+        return self._state
+
+
+def _copied(state: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        key: value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+        for key, value in (state or {}).items()
+    }
 
 
 class StateCarrier:

@@ -7,18 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import nn
 
 from koopcore import StreamingDMD, WindowDMD
 from koopcore.torch import _arguments
 from koopcore.torch._dogra_redman import partition_of
-from koopcore.torch._engine import Engine
 from koopcore.torch._loop import AttemptLoop
-from koopcore.torch.policy import Ledger, Pace, TrustRegion
-from koopcore.torch.recorder import unwrapped
+from koopcore.torch._options import Options
+from koopcore.torch.policy import Ledger, TrustRegion
 from koopcore.torch.results import AcceleratorStats, Jump
-
-FORMAT = 1
 
 
 class KoopmanAccelerator(AttemptLoop):
@@ -54,6 +51,12 @@ class KoopmanAccelerator(AttemptLoop):
         jump, logged once; training goes on. Without one, jumps go no further than the window's
         own cross-validation reaches, three snapshots, and only where it finds the forecast's
         squared error below a quarter of that of staying.
+    observe : {"weights", "gradients"}
+        "weights": forecasts from the trajectory of the weights. "gradients": from pairs of weights
+        and the gradients there, which the steps leave behind; the operator is then that of the
+        gradient flow, horizons are in time constants of its steepest direction, pairs outlive a
+        jump, and attempts come every quarter of a window. For losses without noise, that is full
+        batches; takes twice the memory, and no partition, average, control or storage.
     partition : str, tuple or dict, default "network"
         Which parameters share an operator: "network", "layer", "node" (the incoming weights and
         the bias of one unit), ``("quasi-node", q)`` (q of them at a time), "weight", or a dict of
@@ -88,6 +91,9 @@ class KoopmanAccelerator(AttemptLoop):
         counts, starts anew; or its tensors are forecast with the coefficients of the weights
         (which takes a window for each). That of `torch.optim.LBFGS` is always reset, since its
         history does not survive a jump.
+    rollback : bool, default False
+        Keep a copy of weights and optimizer state at every jump, and go back to it if the trial
+        loss at the next attempt is above the one before the jump.
     control : "lr", optional
         Let the learning rate (of the optimizer's first parameter group) enter the fit of
         `koopcore.rules.Dynamics` as a known input, for runs with a schedule: it is the change per
@@ -155,14 +161,13 @@ class KoopmanAccelerator(AttemptLoop):
     2
     """
 
-    _published = False  # the operators of the paper in the place of window and rule
-
     def __init__(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
         trial_loss: Callable[[nn.Module], object] | None = None,
+        observe: str = "weights",
         partition: Any = "network",
         rule: Any = None,
         window: int = 10,
@@ -174,6 +179,7 @@ class KoopmanAccelerator(AttemptLoop):
         start_step: int = 0,
         acceptance: str = "network",
         state: str = "keep",
+        rollback: bool = False,
         control: str | None = None,
         max_overhead: float | None = 0.03,
         trial_cost: float | None = None,
@@ -184,52 +190,33 @@ class KoopmanAccelerator(AttemptLoop):
         operator: WindowDMD | StreamingDMD | None = None,
     ) -> None:
         _arguments.check_types(model, optimizer, trial_loss, log_fn)
-        window = _arguments.integer("window", window, at_least=3)
-        every = _arguments.integer("every", every, at_least=1)
-        self._horizons = None if horizons is None else _arguments.ladder(horizons)
-        self._every, self._capacity = every, window
-        self._growth = _arguments.number("growth", growth, 0.0, math.inf)
-        self._start_step = _arguments.integer("start_step", start_step, at_least=0)
-        acceptance = _arguments.choice("acceptance", acceptance, _arguments.ACCEPTANCES)
-        self._by_layer, self._trial_given = acceptance == "layer", trial_loss is not None
-        self._model, self._log_fn = unwrapped(model), log_fn
-        self._bn_loader = bn_loader
-        self._shared = (
-            isinstance(model, nn.parallel.DistributedDataParallel)
-            and distributed.get_world_size() > 1
+        options = Options.checked(
+            observe=observe,
+            partition=partition,
+            rule=rule,
+            window=window,
+            every=every,
+            average=average,
+            decay=decay,
+            growth=growth,
+            horizons=horizons,
+            start_step=start_step,
+            acceptance=acceptance,
+            state=state,
+            rollback=rollback,
+            control=control,
+            storage=storage,
+            operator=operator,
+            trial=trial_loss is not None,
         )
         ledger = Ledger(
             _arguments.number("max_overhead", max_overhead, 0.0, math.inf, optional=True),
             _arguments.number("trial_cost", trial_cost, 0.0, math.inf, optional=True),
         )
-        super().__init__(optimizer, ledger)
-        self._trust = TrustRegion(
-            _arguments.number("max_displacement", max_displacement, 0.0, math.inf, optional=True)
+        cap = _arguments.number("max_displacement", max_displacement, 0.0, math.inf, optional=True)
+        super().__init__(
+            model, optimizer, options, ledger, TrustRegion(cap), trial_loss, bn_loader, log_fn
         )
-        self._pace = Pace()
-        self._engine = Engine(
-            self._model,
-            optimizer,
-            trial_loss=trial_loss,
-            partition=partition,
-            rules=_arguments.rules(rule),
-            window=window,
-            every=every,
-            averaging=_arguments.averaging(average, decay, every),
-            state=_arguments.choice("state", state, _arguments.STATES),
-            storage=storage,
-            operator=None if operator is None else _arguments.usable(operator, window),
-            published=self._published,
-            control=None if control is None else _arguments.choice("control", control, ("lr",)),
-            note=ledger.trial,
-            shared=self._shared,
-        )
-        self._attempts_left = math.inf
-        self._forced: int | None = None
-        self._until_snapshot = every + self._start_step
-        self._snapshots = 0
-        self._warned: set[str] = set()
-        self.history: list[Jump] = []
 
     @classmethod
     def dogra_redman(
@@ -283,7 +270,7 @@ class KoopmanAccelerator(AttemptLoop):
         """
         t1 = _arguments.integer("t1", t1, at_least=1)
         t2 = _arguments.integer("t2", t2, at_least=t1 + 2)
-        accelerator = _Published(
+        accelerator = cls(
             model,
             optimizer,
             trial_loss=trial_loss,
@@ -295,8 +282,7 @@ class KoopmanAccelerator(AttemptLoop):
             max_overhead=None,
             log_fn=log_fn,
         )
-        accelerator._attempts_left = 1
-        accelerator._forced = accelerator._ladder()[0] if trial_loss is None else None
+        accelerator._publish()
         return accelerator
 
     @property
@@ -323,50 +309,3 @@ class KoopmanAccelerator(AttemptLoop):
             seconds=self._ledger.own_seconds,
             overhead=self._ledger.overhead,
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that a run needs to go on as if it had not been stopped.
-
-        Tensors, numbers, strings, lists and dicts only. Load it after the model and the optimizer;
-        with a `trial_cost`, or without a `max_overhead`, the run then goes on with the same bits.
-        """
-        return {
-            "format": FORMAT,
-            "engine": self._engine.state_dict(),
-            "until_snapshot": self._until_snapshot,
-            "every": self._engine.every,
-            "snapshots": self._snapshots,
-            "attempts_left": self._attempts_left,
-            "refusals": self._pace.refusals,
-            "ledger": self._ledger.state_dict(),
-            "trust": self._trust.state_dict(),
-            "warned": sorted(self._warned),
-            "history": [jump.to_state() for jump in self.history],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the place of the accelerator that gave `state`.
-
-        Raises
-        ------
-        ValueError
-            If it is of other parameters or of another version.
-        """
-        if state.get("format") != FORMAT:
-            raise ValueError(
-                f"state has format {state.get('format')!r}; this version reads {FORMAT!r}"
-            )
-        self._engine.load_state_dict(state["engine"])
-        self._engine.space(int(state["every"]))
-        self._until_snapshot = int(state["until_snapshot"])
-        self._snapshots = int(state["snapshots"])
-        self._attempts_left = float(state["attempts_left"])
-        self._pace.refusals = int(state["refusals"])
-        self._ledger.load_state_dict(state["ledger"])
-        self._trust.load_state_dict(state["trust"])
-        self._warned = set(state["warned"])
-        self.history = [Jump.from_state(jump) for jump in state["history"]]
-
-
-class _Published(KoopmanAccelerator):
-    _published = True

@@ -19,6 +19,7 @@ from torch import distributed, nn
 
 PATIENCE = 2  # rungs of the ladder in a row on which the loss may rise before the climb ends
 LONGEST = 25_600  # optimizer steps; the default ladder reaches at least this far
+TIME_CONSTANTS = (10, 100, 1_000, 10_000)  # horizons of the flow fitted to gradients
 CONFIDENCE = 2.0  # standard errors by which the mean of several paired trial losses must fall
 
 
@@ -232,6 +233,8 @@ def improves(after: NDArray[np.float64], before: NDArray[np.float64]) -> bool:
 
     Several are compared in pairs: the mean difference must be below ``-2`` standard errors.
     """
+    if not np.isfinite(after).all():
+        return False
     gain = before - after
     if len(gain) == 1:
         return bool(gain[0] > 0.0)
@@ -246,6 +249,7 @@ def choose_horizon(
     allows: Callable[[int], bool] = lambda horizon: True,
     affordable: Callable[[], bool] = lambda: True,
     here: NDArray[np.float64] | None = None,
+    start: int | None = None,
 ) -> Choice:
     """Climb the ladder of horizons and return the one with the lowest trial loss.
 
@@ -267,6 +271,9 @@ def choose_horizon(
         ``affordable()`` is False when no further trial may be made.
     here : ndarray, optional
         The losses at the present weights, where they are known.
+    start : int, optional
+        Rung to begin at, the best one of last time: the climb goes up from it as long as the loss
+        falls, or else down.
 
     Raises
     ------
@@ -275,34 +282,60 @@ def choose_horizon(
     """
     if here is None:
         here = losses_here(trial)
-    best, best_losses, previous, rises = 0, np.full(len(here), math.inf), float(here.mean()), 0
-    tried: list[int] = []
-    seen: list[float] = []
-    for horizon in horizons:
-        if not (allows(horizon) and affordable()):
-            break
-        forecast(horizon)
-        losses = trial.losses() if trial.is_finite() else np.array([math.nan])
-        loss = float(losses.mean())
-        tried.append(horizon)
-        seen.append(loss)
-        if not math.isfinite(loss):
-            if horizon == horizons[0]:
-                raise RefusedJump(
-                    "forecast not finite",
-                    f"forecast or trial loss is not finite at the first horizon, {horizon} steps",
-                )
-            break
-        if loss < best_losses.mean():
-            best, best_losses = horizon, losses
-        rises = 0 if loss < previous else rises + 1
-        previous = loss
-        if rises == PATIENCE:
-            break
-    if not improves(best_losses, here):
-        best = 0
-    after = float(best_losses.mean()) if tried else math.nan
-    return Choice(best, float(here.mean()), after, tuple(tried), tuple(seen))
+    climb = _Climb(trial, forecast, horizons, allows, affordable)
+    if start is None:
+        climb.go(range(len(horizons)), float(here.mean()), PATIENCE)
+    else:
+        climb.go(range(start, len(horizons)), math.inf, 1)
+        if climb.best in (0, horizons[start]):
+            climb.go(range(start - 1, -1, -1), float(climb.best_losses.mean()), 1)
+    if climb.losses and not math.isfinite(climb.losses[0]) and climb.tried[0] == horizons[0]:
+        raise RefusedJump(
+            "forecast not finite",
+            f"forecast or trial loss is not finite at the first horizon, {horizons[0]} steps",
+        )
+    best = climb.best if improves(climb.best_losses, here) else 0
+    after = float(climb.best_losses.mean()) if climb.tried else math.nan
+    return Choice(best, float(here.mean()), after, tuple(climb.tried), tuple(climb.losses))
+
+
+class _Climb:
+    """What a climb of the ladder has seen so far."""
+
+    def __init__(
+        self,
+        trial: Trial,
+        forecast: Callable[[int], None],
+        horizons: Sequence[int],
+        allows: Callable[[int], bool],
+        affordable: Callable[[], bool],
+    ) -> None:
+        self._trial, self._forecast, self._horizons = trial, forecast, horizons
+        self._allows, self._affordable = allows, affordable
+        self.tried: list[int] = []
+        self.losses: list[float] = []
+        self.best, self.best_losses = 0, np.array([math.inf])
+
+    def go(self, rungs: Sequence[int], previous: float, patience: int) -> None:
+        """Try rungs in this order until the loss has risen `patience` times in a row."""
+        rises = 0
+        for rung in rungs:
+            horizon = self._horizons[rung]
+            if not (self._allows(horizon) and self._affordable()):
+                return
+            self._forecast(horizon)
+            losses = self._trial.losses() if self._trial.is_finite() else np.array([math.nan])
+            loss = float(losses.mean())
+            self.tried.append(horizon)
+            self.losses.append(loss)
+            if not math.isfinite(loss):
+                return
+            if loss < self.best_losses.mean():
+                self.best, self.best_losses = horizon, losses
+            rises = 0 if loss < previous else rises + 1
+            previous = loss
+            if rises == patience:
+                return
 
 
 def losses_here(trial: Trial) -> NDArray[np.float64]:
