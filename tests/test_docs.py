@@ -29,6 +29,8 @@ def test_pages_and_examples_are_found():
     "ignore::DeprecationWarning",
     "ignore:Input data condition number",  # PyDMD's
     "ignore:Initial trial of Optimized DMD",
+    "ignore:.*LeafSpec:FutureWarning",  # Lightning's, of torch
+    "ignore:.*does not have many workers",
 )
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=name
