@@ -88,7 +88,6 @@ def attempt(
         layers = engine.layers()
         outcome.loss_after = keep_what_helps(engine.trial, layers, choice.loss_best, affordable)
     outcome.displacement = length(choice.horizon)
-    trust.jumped(outcome.displacement, outcome.loss_before)
     outcome.forecast, outcome.horizon, outcome.reason = forecast, choice.horizon, TAKEN
 
 

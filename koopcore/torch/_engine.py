@@ -200,7 +200,6 @@ class Engine:
         except BaseException:
             self._apply(carried)
             raise
-        self.recorder.forget()
 
     def roll_back(self) -> bool:
         """Go back to before the last jump, if that was kept; return whether it was."""
@@ -208,14 +207,17 @@ class Engine:
         if saved is None:
             return False
         try:
-            saved.restore()
+            self._restore(saved)
         except BaseException:
-            saved.restore()
+            self._restore(saved)
             raise
+        return True
+
+    def _restore(self, saved: Saved) -> None:
+        saved.restore()
         self.trial.load_current()
         self.trial.commit()  # the model's own copies, where the state is of masters
         self.recorder.forget()
-        return True
 
     def keep_jump(self) -> None:
         """Let go of what would undo the last jump."""
@@ -228,6 +230,7 @@ class Engine:
                 torch._foreach_copy_(tensors, ahead)
         if self._state == "reset":
             reset_state(self._optimizer, list(self.parameters.values()))
+        self.recorder.forget()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what goes on with the same bits when loaded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -13,12 +14,13 @@ from typing import Any
 import torch
 from torch import distributed, nn
 
+from koopcore.torch._aside import refresh_norms, stale_norms
 from koopcore.torch._attempt import Outcome, attempt, attempt_without_trial
 from koopcore.torch._engine import Engine
 from koopcore.torch._hook import OptimizerHook
 from koopcore.torch._options import Options
 from koopcore.torch.policy import FEWEST_TRIALS, Ledger, Pace, TrustRegion
-from koopcore.torch.recorder import unwrapped
+from koopcore.torch.recorder import is_shared, unwrapped
 from koopcore.torch.results import Jump
 from koopcore.torch.trial import TIME_CONSTANTS, RefusedJump, default_horizons
 
@@ -45,10 +47,7 @@ class AttemptLoop(OptimizerHook):
         self._model, self._trust, self._pace = unwrapped(model), trust, Pace()
         self._bn_loader, self._log_fn = bn_loader, log_fn
         self._trial_given = trial_loss is not None
-        self._shared = (
-            isinstance(model, nn.parallel.DistributedDataParallel)
-            and distributed.get_world_size() > 1
-        )
+        self._shared = is_shared(model)
         self._engine = Engine(
             self._model, optimizer, options, trial_loss, ledger.trial, self._shared
         )
@@ -83,39 +82,60 @@ class AttemptLoop(OptimizerHook):
     def _after_detach(self) -> None:
         if self._engine.options.operator is not None:
             _busy_operators.discard(self._engine.options.operator)
-        self._engine.clear()
-        self._restart()
+        self._start_over()
 
     def _stepped(self, start: float) -> None:
         """Record the step if it is due; attempt a jump if the window is full."""
-        self._until_snapshot -= 1
-        self._engine.step(self._until_snapshot)
-        if self._until_snapshot == 0:
-            self._until_snapshot = self._engine.every
+        try:
             if self._record():
                 self._attempt(start)
-        self._engine.prepare(self._until_snapshot)
+                self._engine.prepare(self._until_snapshot)
+        except BaseException:  # an interrupt, or an error of the user's log_fn
+            self._start_over()
+            raise
 
     def _record(self) -> bool:
-        """Take a snapshot; return whether an attempt is due."""
+        """Take note of a step, and a snapshot if it is due; return whether an attempt is due."""
+        self._until_snapshot -= 1
         try:
-            if self._engine.refresh():
-                self._warn_once(
-                    "parameters",
-                    f"{self._here()}: other parameters are trained now; the window starts afresh",
-                )
-            self._engine.record()
+            self._engine.step(self._until_snapshot)
+            if self._until_snapshot == 0:
+                self._until_snapshot = self._engine.every
+                if not self._other_parameters():
+                    self._engine.record()
+                    self._snapshots += 1
+                    self._until_attempt -= 1
+                    if self._until_attempt == 0:
+                        return True
+            self._engine.prepare(self._until_snapshot)
         except Exception as error:
             self._warn_once(
                 f"snapshot {type(error).__name__}",
                 f"{self._here()} could not be recorded, the window starts afresh: {error}",
             )
-            self._engine.clear()
-            self._restart()
-            return False
-        self._snapshots += 1
-        self._until_attempt -= 1
-        return self._until_attempt == 0
+            self._start_over()
+            with contextlib.suppress(TypeError, ValueError):  # of parameters that do not work
+                self._engine.refresh()
+        return False
+
+    def _other_parameters(self) -> bool:
+        """Start afresh if other parameters are trained than before; return whether they are."""
+        changed = self._engine.refresh()
+        if changed:
+            self._warn_once(
+                "parameters",
+                f"{self._here()}: other parameters are trained now; the window starts afresh",
+            )
+            self._start_over()
+        return changed
+
+    def _start_over(self) -> None:
+        """Empty the window. A pause goes on, and no other process is asked: it may be gone."""
+        self._engine.clear()
+        self._until_attempt = self._engine.options.window
+        self._until_snapshot = max(self._engine.every, self._until_snapshot)
+        if self._attempts_left <= 0:
+            self._until_snapshot = -1
 
     def _attempt(self, start: float) -> None:
         """Choose a forecast, jump if it helps, and start the next window."""
@@ -125,6 +145,8 @@ class AttemptLoop(OptimizerHook):
             if outcome.horizon:
                 assert outcome.forecast is not None
                 self._engine.commit(outcome.forecast, outcome.horizon)
+                if self._trial_given:
+                    self._trust.jumped(outcome.displacement, outcome.loss_before)
         except RefusedJump as refusal:
             self._refuse(outcome, refusal.kind, refusal.reason, refusal)
         except Exception as error:
@@ -188,7 +210,7 @@ class AttemptLoop(OptimizerHook):
         engine.space(
             max(options.every, round(options.growth * self._ledger.steps / options.window))
         )
-        snapshots = max(1, options.window // 4) if engine.samples else options.window
+        snapshots = max(1, options.window // 6) if engine.samples else options.window
         steps = snapshots * engine.every
         pause = self._pace.windows * steps
         if self._trial_given:
@@ -222,15 +244,18 @@ class AttemptLoop(OptimizerHook):
 
     def _refresh_batch_norm(self) -> None:
         """Recompute running statistics for the weights after a jump, or say that they are stale."""
-        stale = [
-            name or type(module).__name__
-            for name, module in self._model.named_modules()
-            if getattr(module, "running_mean", None) is not None
-        ]
+        stale = stale_norms(self._model)
         if not stale:
             return
         if self._bn_loader is not None:
-            torch.optim.swa_utils.update_bn(self._bn_loader, self._model)
+            try:
+                refresh_norms(self._model, self._bn_loader)
+            except Exception as error:
+                self._warn_once(
+                    "bn_loader",
+                    f"running statistics of {stale[0]!r} could not be refreshed after the jump at "
+                    f"{self._here()} and are those of the weights before: {error}",
+                )
         elif "batch norm" not in self._warned:
             self._warned.add("batch norm")
             _log.warning(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.distributed.tensor import DTensor
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -30,6 +30,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
             model = model._orig_mod
         else:
             return model
+
+
+def is_shared(model: nn.Module) -> bool:
+    """Tell whether several processes train this model, under any wrappers."""
+    inner = getattr(model, "_orig_mod", model)
+    if not isinstance(inner, nn.parallel.DistributedDataParallel):
+        return False
+    return distributed.get_world_size() > 1
 
 
 def trained_parameters(
@@ -119,8 +127,9 @@ def _check_alike(parameters: dict[str, torch.Tensor]) -> None:
 
 def signature(parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> tuple:
     """Return what must not change within a window: parameters held, their shapes and places."""
+    held = [p for group in optimizer.param_groups for p in group["params"]]
     return (
-        tuple(len(group["params"]) for group in optimizer.param_groups),
+        tuple((id(p), p.requires_grad) for p in held),  # also what is still, or again, frozen
         tuple((p.shape, p.dtype, p.device, p.requires_grad) for p in parameters.values()),
     )
 

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed, nn
 
+from koopcore.torch._aside import aside
+
 PATIENCE = 2  # rungs of the ladder in a row on which the loss may rise before the climb ends
 LONGEST = 25_600  # optimizer steps; the default ladder reaches at least this far
 TIME_CONSTANTS = (10, 100, 1_000, 10_000)  # horizons of the flow fitted to gradients
@@ -163,7 +165,6 @@ class Trial:
         return _agreed(values, self._shared, self._parameters[0].device)
 
     def _evaluate(self) -> object:
-        flags = [(module, module.training) for module in self._model.modules()]
         buffers = {f"model.{name}": b.clone() for name, b in self._model.named_buffers()}
         shown = self.tensors
         if self._masters:
@@ -171,15 +172,13 @@ class Trial:
         replaced = dict(zip(self._names, shown, strict=True)) | buffers
         devices = {p.device for p in self._parameters if p.device.type == "cuda"}
         try:
-            with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
+            random = torch.random.fork_rng(devices=list(devices))
+            with aside(self._model), random, torch.enable_grad():
                 return torch.func.functional_call(self._call, replaced, ())
         except Exception as error:
             raise RefusedJump(
                 f"trial_loss raised {type(error).__name__}", f"trial_loss raised {error!r}"
             ) from error
-        finally:
-            for module, training in flags:
-                module.training = training
 
 
 def _numbers(value: object) -> NDArray[np.float64]:
