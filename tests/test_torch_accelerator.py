@@ -393,8 +393,8 @@ def test_repeated_refusals_make_attempts_rarer_without_end():
     with KoopmanAccelerator(
         model, optimizer, trial_loss=refuse, max_overhead=None, window=5, every=2
     ) as accelerator:
-        _train(model, optimizer, loss, 320)
-    assert [jump.step for jump in accelerator.history] == [10, 20, 40, 80, 160, 320]
+        _train(model, optimizer, loss, 210)
+    assert [jump.step for jump in accelerator.history] == [10, 20, 40, 70, 110, 160]
 
 
 def test_compiled_model_is_accepted():

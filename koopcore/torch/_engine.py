@@ -235,7 +235,7 @@ class Engine:
     def state_dict(self) -> dict[str, Any]:
         """Return what goes on with the same bits when loaded."""
         return {
-            "names": list(self.parameters),
+            "names": list(map(_canonical, self.parameters)),
             "shapes": [list(p.shape) for p in self.parameters.values()],
             "forecaster": self.forecaster.state_dict(),
             "recorder": self.recorder.state_dict(),
@@ -255,7 +255,10 @@ class Engine:
             It was of other parameters.
         """
         shapes = [list(p.shape) for p in self.parameters.values()]
-        for what, own in (("names", list(self.parameters)), ("shapes", shapes)):
+        for what, own in (
+            ("names", list(map(_canonical, self.parameters))),
+            ("shapes", shapes),
+        ):
             if list(map(_plain, state[what])) != own:
                 raise ValueError(
                     f"the saved state is of parameters with {what} {state[what]}; this "
@@ -271,6 +274,11 @@ class Engine:
         self._saved = None
         if state["saved"]:
             self._saved = Saved(self._optimizer, list(self.parameters.values()), state["saved"])
+
+
+def _canonical(name: str) -> str:
+    """Return a parameter's name as it is where no part of the model is compiled."""
+    return name.replace("_orig_mod.", "")
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from types import TracebackType
@@ -12,6 +13,7 @@ import torch
 from koopcore.torch.policy import Ledger
 from koopcore.torch.recorder import step_happened
 
+_log = logging.getLogger("koopcore")
 _hooked_optimizers: weakref.WeakSet = weakref.WeakSet()
 
 
@@ -26,6 +28,7 @@ class OptimizerHook:
         self._optimizer, self._ledger = optimizer, ledger
         self._handle: Any = None
         self._left: float | None = None  # when the last hook ended
+        self._unstepped: list[int] | None = None  # versions of the weights, until the first step
 
     def __enter__(self) -> Self:
         return self.attach()
@@ -54,7 +57,7 @@ class OptimizerHook:
                 "other's jumps: detach() the first one"
             )
         self._before_attach()
-        self._left = None
+        self._left, self._unstepped = None, self._versions()
         self._handle = self._optimizer.register_step_post_hook(self._after_step)
         _hooked_optimizers.add(self._optimizer)
         return self
@@ -66,6 +69,17 @@ class OptimizerHook:
             self._handle = None
             _hooked_optimizers.discard(self._optimizer)
             self._after_detach()
+            before, self._unstepped = self._unstepped, None
+            if before and all(a != b for a, b in zip(before, self._versions(), strict=False)):
+                _log.warning(
+                    "the weights have changed, but not by a step of the optimizer that %s is "
+                    "attached to: if training uses another one now, make a new %s with that",
+                    *2 * (type(self).__name__,),
+                )
+
+    def _versions(self) -> list[int]:
+        """How often each weight has been written to, as autograd counts it."""
+        return [p._version for group in self._optimizer.param_groups for p in group["params"]]
 
     def _before_attach(self) -> None:
         """Refuse to be attached, where there is a reason."""
@@ -79,9 +93,10 @@ class OptimizerHook:
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         start = time.perf_counter()
+        self._unstepped = None
         try:
             if step_happened(optimizer):
-                self._ledger.step(start - self._left if self._left is not None else 0.0)
+                self._ledger.step(start - self._left if self._left is not None else None)
                 self._stepped(start)
         finally:
             self._left = time.perf_counter()
@@ -91,6 +106,7 @@ class OptimizerHook:
         return self.__dict__ | {
             "_handle": None,
             "_left": None,
+            "_unstepped": None,
             "_attached": self._handle is not None,
         }
 

@@ -21,7 +21,7 @@ from koopcore.torch._hook import OptimizerHook
 from koopcore.torch._options import Options
 from koopcore.torch.policy import FEWEST_TRIALS, Ledger, Pace, TrustRegion
 from koopcore.torch.recorder import is_shared, unwrapped
-from koopcore.torch.results import Jump
+from koopcore.torch.results import Jump, jumps_from_state, jumps_to_state
 from koopcore.torch.trial import TIME_CONSTANTS, RefusedJump, default_horizons
 
 _log = logging.getLogger("koopcore")
@@ -51,11 +51,11 @@ class AttemptLoop(OptimizerHook):
         self._engine = Engine(
             self._model, optimizer, options, trial_loss, ledger.trial, self._shared
         )
-        self._until_snapshot = options.every + options.start_step
+        self._until_snapshot = -1 if ledger.closed else options.every + options.start_step
         self._until_attempt = options.window  # snapshots
         self._snapshots = 0
         self._rung: int | None = None  # the horizon of the last jump
-        self._attempts_left = math.inf
+        self._attempts_left = 0.0 if ledger.closed else math.inf
         self._forced: int | None = None  # a horizon to take untried: the published method
         self._warned: set[str] = set()
         self.history: list[Jump] = []
@@ -271,6 +271,8 @@ class AttemptLoop(OptimizerHook):
         Tensors, numbers, strings, lists and dicts only. Load it after the model and the optimizer;
         with a `trial_cost`, or without a `max_overhead`, the run then goes on with the same bits.
         """
+        with contextlib.suppress(TypeError, ValueError):  # of parameters that do not work
+            self._other_parameters()
         return {
             "format": FORMAT,
             "engine": self._engine.state_dict(),
@@ -284,7 +286,7 @@ class AttemptLoop(OptimizerHook):
             "ledger": self._ledger.state_dict(),
             "trust": self._trust.state_dict(),
             "warned": sorted(self._warned),
-            "history": [jump.to_state() for jump in self.history],
+            "history": jumps_to_state(self.history),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -310,4 +312,4 @@ class AttemptLoop(OptimizerHook):
         self._ledger.load_state_dict(state["ledger"])
         self._trust.load_state_dict(state["trust"])
         self._warned = set(state["warned"])
-        self.history = [Jump.from_state(jump) for jump in state["history"]]
+        self.history = jumps_from_state(state["history"])

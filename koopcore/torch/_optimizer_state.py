@@ -144,10 +144,7 @@ class StateCarrier:
     def push(self) -> None:
         """Append a snapshot of the state."""
         for key in self.keys():
-            tensors = self._tensors(key)
-            if key not in self._windows:
-                self._windows[key] = make_window(self._layout, self._capacity, like=tensors)
-            self._windows[key].push(tensors)
+            self._window(key).push(self._tensors(key))
 
     def clear(self) -> None:
         """Forget all snapshots."""
@@ -181,13 +178,30 @@ class StateCarrier:
 
     def state_dict(self) -> dict:
         """Return what goes on with the same bits when loaded."""
-        return {key: window.state_dict() for key, window in self._windows.items()}
+        return {key: self._window(key).state_dict() for key in self.keys()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Take up the snapshots of another carrier made alike."""
+        """Take up the snapshots of another carrier made alike.
+
+        Raises
+        ------
+        ValueError
+            The optimizer has no such state.
+        """
+        missing = set(state) - set(self.keys())
+        if missing:
+            raise ValueError(
+                f"the saved state has snapshots of the optimizer's {sorted(missing)}, which this "
+                "optimizer has not: load its own state_dict first"
+            )
         for key, saved in state.items():
-            self._windows[key] = make_window(self._layout, self._capacity, like=self._tensors(key))
-            self._windows[key].load_state_dict(saved)
+            self._window(key).load_state_dict(saved)
+
+    def _window(self, key: str) -> Any:
+        if key not in self._windows:
+            like = self._tensors(key)
+            self._windows[key] = make_window(self._layout, self._capacity, like=like)
+        return self._windows[key]
 
     def _tensors(self, key: str) -> list[torch.Tensor]:
         return [self._optimizer.state[p][key] for p in self._parameters]

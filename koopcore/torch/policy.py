@@ -27,18 +27,21 @@ class Ledger:
 
     def __init__(self, limit: float | None, trial_cost: float | None) -> None:
         self._limit, self._trial_cost = limit, trial_cost
-        self.steps = 0
+        self.steps = self.measured = 0
         self.step_seconds = 0.0
         self.own_seconds = 0.0
         self.trial_seconds = 0.0
         self.trials = 0
 
-    def step(self, seconds: float) -> None:
-        """Charge an optimizer step to training; `seconds` outside koopcore."""
-        if self.steps:
-            seconds = min(seconds, CLIP * self.step_seconds / self.steps)
-        self.step_seconds += seconds
+    def step(self, seconds: float | None) -> None:
+        """Charge an optimizer step to training; `seconds` outside koopcore, None: not measured."""
         self.steps += 1
+        if seconds is None:
+            return
+        if self.measured:
+            seconds = min(seconds, CLIP * self.step_seconds / self.measured)
+        self.step_seconds += seconds
+        self.measured += 1
 
     def trial(self, seconds: float) -> None:
         """Note one trial; its time is part of what `work` will charge."""
@@ -48,6 +51,11 @@ class Ledger:
     def work(self, seconds: float) -> None:
         """Charge time to koopcore."""
         self.own_seconds += seconds
+
+    @property
+    def closed(self) -> bool:
+        """Whether koopcore may cost nothing at all."""
+        return self._limit == 0.0
 
     @property
     def overhead(self) -> float:
@@ -65,17 +73,15 @@ class Ledger:
 
     def steps_until(self, trials: int) -> int:
         """Optimizer steps to wait until so many trials are affordable."""
-        if self._limit is None or not self.steps:
+        if self._limit is None or not self._training():
             return 0
-        if self._limit == 0.0:
-            return LONGEST_PAUSE
         per_step = self._training() / self.steps
         missing = self._own() + trials * self._unit() - self._limit * self._training()
         return max(0, math.ceil(missing / max(self._limit * per_step, 1e-12)))
 
     def state_dict(self) -> dict:
         """Return what goes on alike when loaded."""
-        names = ("steps", "step_seconds", "own_seconds", "trial_seconds", "trials")
+        names = ("steps", "measured", "step_seconds", "own_seconds", "trial_seconds", "trials")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict) -> None:
@@ -84,7 +90,10 @@ class Ledger:
             setattr(self, name, type(getattr(self, name))(state[name]))
 
     def _training(self) -> float:
-        return self.step_seconds if self._trial_cost is None else float(self.steps)
+        if self._trial_cost is not None:
+            return float(self.steps)
+        # Steps that were not measured, the first one after an attach, took as long as the others.
+        return self.step_seconds / max(self.measured, 1) * self.steps
 
     def _own(self) -> float:
         if self._trial_cost is None:
@@ -97,13 +106,14 @@ class Ledger:
             return self._trial_cost
         if self.trials:
             return self.trial_seconds / self.trials
-        return self.step_seconds / max(self.steps, 1)
+        return self.step_seconds / max(self.measured, 1)
 
 
 class Pace:
-    """Back-off: after the second refusal in a row, pauses of 1, 3, 7, ... windows.
+    """Back-off: after the second refusal in a row, pauses of 1, 2, 3, ... windows.
 
-    Attempts that keep being refused thus cost less and less of the run.
+    In a run of T windows that are all refused about ``sqrt(2 T)`` attempts are made: their share of
+    the cost tends to zero, while a run that turns for the better later is not given up.
     """
 
     def __init__(self) -> None:
@@ -116,7 +126,7 @@ class Pace:
     @property
     def windows(self) -> int:
         """Windows to leave unrecorded now."""
-        return min(2 ** min(max(self.refusals - 1, 0), 20) - 1, LONGEST_PAUSE)
+        return max(self.refusals - 1, 0)
 
 
 class TrustRegion:

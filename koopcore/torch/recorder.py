@@ -33,11 +33,23 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def is_shared(model: nn.Module) -> bool:
-    """Tell whether several processes train this model, under any wrappers."""
+    """Tell whether several processes train this model, under any wrappers.
+
+    Raises
+    ------
+    ValueError
+        Only some of the processes train it.
+    """
     inner = getattr(model, "_orig_mod", model)
     if not isinstance(inner, nn.parallel.DistributedDataParallel):
         return False
-    return distributed.get_world_size() > 1
+    here, all_of_them = inner.process_group.size(), distributed.get_world_size()
+    if here != all_of_them:
+        raise ValueError(
+            f"model: DistributedDataParallel over {here} of {all_of_them} processes is not "
+            "supported; over all of them it is"
+        )
+    return all_of_them > 1
 
 
 def trained_parameters(

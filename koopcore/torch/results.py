@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 
@@ -91,20 +91,25 @@ class Jump:
         """Number of eigenvalues of the fit."""
         return len(self.eigenvalues)
 
-    def to_state(self) -> dict[str, Any]:
-        """As tensors, numbers, strings and lists, for checkpoints."""
-        state = asdict(self)
-        state["eigenvalues"] = torch.from_numpy(np.array(self.eigenvalues))
-        return state | {"tried": list(self.tried), "losses": list(self.losses)}
 
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Jump:
-        """Undo `to_state`."""
-        return cls(
-            **state
-            | {
-                "eigenvalues": state["eigenvalues"].numpy(),
-                "tried": tuple(state["tried"]),
-                "losses": tuple(state["losses"]),
-            }
-        )
+def jumps_to_state(jumps: Sequence[Jump]) -> dict[str, Any]:
+    """As numbers, strings and lists for checkpoints: a list for each field.
+
+    The keys are the same for any number of jumps, as `torch.distributed.checkpoint` needs it.
+    """
+    state: dict[str, Any] = {f.name: [getattr(j, f.name) for j in jumps] for f in fields(Jump)}
+    values = [np.array(eigenvalues) for eigenvalues in state.pop("eigenvalues")]
+    state["eigenvalues"] = [[v.real.tolist(), v.imag.tolist()] for v in values]
+    return state | {name: list(map(list, state[name])) for name in ("tried", "losses")}
+
+
+def jumps_from_state(state: dict[str, Any]) -> list[Jump]:
+    """Undo `jumps_to_state`."""
+    jumps = []
+    for row in zip(*state.values(), strict=True):
+        values = dict(zip(state, row, strict=True))
+        real, imaginary = values["eigenvalues"]
+        values["eigenvalues"] = np.empty(len(real), np.complex128)
+        values["eigenvalues"].real, values["eigenvalues"].imag = real, imaginary
+        jumps.append(Jump(**values | {name: tuple(values[name]) for name in ("tried", "losses")}))
+    return jumps
