@@ -145,12 +145,12 @@ TEST_CASE_TEMPLATE("Gram matrices of the segments give the same fits as the data
 
 TEST_CASE_TEMPLATE("combinations follow each segment's coefficients, in any layout", T, float,
                    double) {
-  const Matrix<T> x = random_matrix<T>(3000, 5);
+  const Matrix<T> x = random_matrix<T>(3000, 5, 1);
   std::vector<T> row_major(3000 * 5);
   for (int64_t i = 0; i < 3000; ++i)
     for (int64_t j = 0; j < 5; ++j) row_major[static_cast<size_t>(5 * i + j)] = x(i, j);
   const std::vector<Segment> segments = {{2500, 2999}, {0, 1}, {1, 2200}};
-  Matrix<double> c = random_matrix<double>(5, 3);
+  Matrix<double> c = random_matrix<double>(5, 3, 2);
   for (int64_t j = 0; j < 5; ++j) c(j, 0) = j == 3 ? 1.0 : 0.0;
   std::vector<T> out(3000, T{7}), again(3000, T{7});
   grouped_combine<T>(strided(x.view()), segments, std::as_const(c).view(), out.data(), 1);
