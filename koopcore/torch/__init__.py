@@ -3,7 +3,8 @@
 Reading order: ``recorder`` (what a snapshot is), ``partition`` and ``windows`` (which numbers share
 an operator, and their last snapshots), ``forecasts`` (from Gram matrices to forecasts), ``trial``
 (how a forecast is tried and a horizon chosen), ``policy`` (when, how far, at what cost),
-``results`` (what is reported), ``accelerator`` (the optimizer hook that joins them).
+``results`` (what is reported), ``accelerator`` (the optimizer hook that joins them),
+``forecast_model`` (the same forecasts for evaluation, training untouched).
 """
 
 try:
@@ -15,6 +16,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from koopcore.torch.accelerator import KoopmanAccelerator
+from koopcore.torch.forecast_model import ForecastModel, Selection
 from koopcore.torch.results import AcceleratorStats, Jump
 
-__all__ = ["AcceleratorStats", "Jump", "KoopmanAccelerator"]
+__all__ = ["AcceleratorStats", "ForecastModel", "Jump", "KoopmanAccelerator", "Selection"]
