@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch_runs import differs, everything, regression, train  # noqa: E402
+from training_runs import differs, everything, regression, train  # noqa: E402
 
 import koopcore.torch  # noqa: E402
 from koopcore.torch import KoopmanAccelerator  # noqa: E402

@@ -1,46 +1,57 @@
-"""Small training runs for the tests of koopcore.torch."""
+"""A model that moves at random, with its snapshots beside those of windows."""
 
-import copy
-
+import numpy as np
 import torch
 from torch import nn
 
+from koopcore.torch.partition import Layout
+from koopcore.torch.windows import make_window
 
-def regression(dtype=torch.float32, hidden=0, seed=1):
-    """A model and the loss of its full batch; without hidden units it is a linear problem."""
-    torch.manual_seed(seed)
-    x = torch.randn(40, 4, dtype=dtype) * torch.tensor([1.0, 0.8, 0.6, 0.4], dtype=dtype)
-    y = torch.sin(x.sum(1, keepdim=True))
-    model = nn.Linear(4, 1)
-    if hidden:
-        model = nn.Sequential(nn.Linear(4, hidden), nn.Tanh(), nn.Linear(hidden, 1))
-    return model.to(dtype), lambda m: nn.functional.mse_loss(m(x), y)
+PARTITIONS = ["network", "layer", "node", ("quasi-node", 3), "weight"]
+DTYPES = [torch.float32, torch.float64]
+CAPACITY = 4
 
 
-def train(model, optimizer, loss, steps):
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss(model).backward()
-        optimizer.step()
-
-
-def everything(model, optimizer):
-    """A copy of all that a refused jump must not touch."""
-    return (
-        copy.deepcopy(model.state_dict()),
-        copy.deepcopy(optimizer.state_dict()),
-        torch.get_rng_state(),
+def _model(dtype=torch.float32):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(3, 2), nn.ConvTranspose2d(4, 6, 3, groups=2), nn.Conv2d(6, 2, 3), nn.LayerNorm(4)
     )
+    return model.to(dtype).to(memory_format=torch.channels_last)
 
 
-def differs(a, b):
-    """Whether two nested states differ in a bit, or in type."""
-    if type(a) is not type(b):
-        return True
-    if isinstance(a, torch.Tensor):
-        return a.dtype != b.dtype or not torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() != b.keys() or any(differs(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) != len(b) or any(map(differs, a, b))
-    return a != b and not (a != a and b != b)
+class Run:
+    """A model that moves at random, with its snapshots beside those of the windows."""
+
+    def __init__(self, dtype=torch.float32, partition="network"):
+        self.model = _model(dtype)
+        self.layout = Layout(dict(self.model.named_parameters()), partition, self.model)
+        self.tensors = list(self.model.parameters())
+        self.snapshots = []
+
+    def window(self, **options):
+        return make_window(self.layout, CAPACITY, **{"like": self.tensors, **options})
+
+    def move(self, *windows, scale=1e-2):
+        with torch.no_grad():
+            for p in self.tensors:
+                p += scale * torch.randn_like(p)
+        for window in windows:
+            window.push(self.tensors)
+        self.snapshots.append(self.flat(self.tensors))
+
+    def flat(self, tensors):
+        flat = torch.empty(self.layout.size, dtype=torch.float64)
+        self.layout.gather(tensors, flat)
+        return flat.numpy()
+
+    def x(self, held):
+        return np.stack(self.snapshots[-held:], axis=1)
+
+    def grams(self, x):
+        return np.stack([x[a:b].T @ x[a:b] for a, b in self.layout.segments])
+
+    def combined(self, window, coefficients):
+        out = [torch.full_like(p, torch.nan) for p in self.tensors]
+        window.combine(coefficients, out)
+        return self.flat(out)

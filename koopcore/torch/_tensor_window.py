@@ -158,7 +158,7 @@ class TensorWindow:
             "size": self._size,
             "start": self._start,
             "newest": self._newest.clone(),
-            "changes": self._changes[: max(self._size - 1, 0)].clone(),
+            "changes": self._changes.clone(),  # all slots: of one shape, as DCP needs it
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
