@@ -81,6 +81,7 @@ def attempt(
     )
     if not choice.horizon:
         if not choice.tried:
+            trust.hindered()
             outcome.reason = "the first horizon is beyond the trust region or the overhead allowed"
         return
     engine.write(forecast, choice.horizon)

@@ -33,31 +33,21 @@ class GradientForecast:
 
     rule = "gradients"
 
-    def __init__(self, owner: GradientForecaster, order: NDArray[np.int64], rate: float) -> None:
-        self._owner, self._order, self._rate = owner, order, rate
-        self._fit()
-
-    def _fit(self) -> None:
-        """Eigenvalues of the operator, its eigenvectors and the gradient on the snapshots."""
-        order, capacity = self._order, self._owner.capacity
-        both = np.concatenate([order, capacity + order])
-        products = self._owner.products[np.ix_(both, both)]
-        m = len(order)
-        # Differences from the newest pair, oldest first: rows of D on the snapshots.
-        change = np.hstack([np.eye(m - 1), -np.ones((m - 1, 1))])
-        on_weights = change @ products[:m, :m] @ change.T
-        lengths = np.sqrt(np.maximum(np.diag(on_weights), 0.0))
+    def __init__(self, owner: GradientForecaster, rate: float) -> None:
+        self._owner, self._rate = owner, rate
+        change = owner.differences()
+        self._gram = change @ owner.steps @ change.T
+        cross = change @ owner.turns @ change.T
+        lengths = np.sqrt(np.maximum(np.diag(self._gram), 0.0))
         lengths[lengths == 0.0] = 1.0
-        change /= lengths[:, None]
-        on_weights /= np.outer(lengths, lengths)
-        squares, right = np.linalg.eigh(on_weights)
-        kept = squares > RESOLVED * squares[-1] if squares[-1] > 0.0 else squares > np.inf
-        basis = (right[:, kept] / np.sqrt(squares[kept])).T @ change  # rows orthonormal in space
-        cross = products[:m, m:]
+        squares, right = np.linalg.eigh(self._gram / np.outer(lengths, lengths))
+        kept = squares > RESOLVED * max(squares[-1], 0.0)
+        # Rows orthonormal in the space of the weights, as combinations of the differences.
+        basis = (right[:, kept] / np.sqrt(squares[kept])).T / lengths
         operator = basis @ cross @ basis.T
         self._values, vectors = np.linalg.eigh((operator + operator.T) / 2.0)
         self._directions = vectors.T @ basis
-        self._slopes = self._directions @ cross[:, -1]
+        self._slopes = self._directions @ (change @ owner.slopes())
 
     def coefficients(self, horizon: float) -> NDArray[np.float64]:
         """Coefficients on the snapshots, oldest first, shape (1, m); they sum to 1.
@@ -67,29 +57,32 @@ class GradientForecast:
         horizon : float
             Length of the step, in time constants of the steepest direction.
         """
-        result = np.zeros((1, len(self._order)))
-        result[0, -1] = 1.0
-        if len(self._values):
-            curvature = np.abs(self._values)
-            damped = curvature + curvature.max() / horizon
-            with np.errstate(divide="ignore", invalid="ignore"):
-                steps = np.where(damped > 0.0, self._slopes / damped, 0.0)
-            result[0] -= steps @ self._directions
-        return result
+        on_differences = self._on_differences(horizon)
+        return np.append(on_differences, 1.0 - on_differences.sum())[None]
+
+    def _on_differences(self, horizon: float) -> NDArray[np.float64]:
+        """Coefficients on the differences of the other snapshots from the newest."""
+        if not len(self._values):
+            return np.zeros(len(self._gram))
+        curvature = np.abs(self._values)
+        damped = curvature + curvature.max() / horizon
+        with np.errstate(divide="ignore", invalid="ignore"):
+            steps = np.where(damped > 0.0, self._slopes / damped, 0.0)
+        return -steps @ self._directions
 
     def write(self, horizon: float, out: Sequence[torch.Tensor]) -> None:
         """Write the forecast into `out`."""
-        self._owner.combine(self._order, self.coefficients(horizon)[0], out)
+        self._owner.combine(self._on_differences(horizon), out)
 
     def displacement(self, horizon: float) -> float:
         """Distance from the newest snapshot over that from the oldest to the newest."""
-        m, order = len(self._order), self._order
-        gram = self._owner.products[np.ix_(order, order)]
-        change = self.coefficients(horizon)[0]
-        change[-1] -= 1.0
-        span = np.eye(m)[-1] - np.eye(m)[0]
-        travelled = span @ gram @ span
-        return float(np.sqrt(max(change @ gram @ change, 0.0) / travelled)) if travelled else np.nan
+        moved = self._on_differences(horizon)
+        travelled = self._gram[0, 0]
+        return (
+            float(np.sqrt(max(moved @ self._gram @ moved, 0.0) / travelled))
+            if travelled
+            else np.nan
+        )
 
     def spectrum(self) -> NDArray[np.complex128]:
         """Eigenvalues ``1 - rate * eig(A)`` of plain gradient descent at the present rate."""
@@ -123,10 +116,17 @@ class GradientForecaster:
         self._optimizer = optimizer
         like = self._parameters[0]
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-        # Rows: weights minus a reference, then gradients, then what is to become the next pair.
-        self._rows = torch.zeros(2 * capacity + 2, layout.size, dtype=dtype, device=like.device)
-        self._reference = torch.zeros(layout.size, dtype=dtype, device=like.device)
-        self.products = np.zeros((2 * capacity, 2 * capacity))
+
+        def rows(count: int) -> torch.Tensor:
+            return torch.zeros(count, layout.size, dtype=dtype, device=like.device)
+
+        # A ring of changes from pair to pair, of weights and of gradients: their inner products
+        # keep the digits of the last, small steps however far the run has come.
+        self._weight_changes, self._gradient_changes = rows(capacity - 1), rows(capacity - 1)
+        self._newest, self._coming = rows(2), rows(2)  # weights, gradient
+        self._change = rows(2)
+        self._weight_products = np.zeros((capacity - 1, capacity - 1))
+        self._mixed_products = np.zeros((capacity - 1, capacity - 1))
         self._count = self._next = 0
         self._before = False  # whether the weights before the coming step are held
 
@@ -135,16 +135,16 @@ class GradientForecaster:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the pairs and the reference."""
-        return self._rows.nbytes + self._reference.nbytes
+        """Memory of the changes, the newest pair and the coming one."""
+        return sum(tensor.nbytes for tensor in self._tensors())
+
+    def _tensors(self) -> tuple[torch.Tensor, ...]:
+        changes = (self._weight_changes, self._gradient_changes)
+        return (*changes, self._newest, self._coming, self._change)
 
     def before_step(self) -> None:
         """Take the weights that the coming step's gradient will belong to."""
-        row = self._rows[-2]
-        self._layout.gather(self._parameters, row)
-        if self._count == 0:
-            self._reference.copy_(row)
-        row.sub_(self._reference)
+        self._layout.gather(self._parameters, self._coming[0])
         self._before = True
 
     def push(self, tensors: Sequence[torch.Tensor]) -> None:
@@ -165,40 +165,63 @@ class GradientForecaster:
                 f"parameter {name!r} has no gradient after the step; with observe='gradients' "
                 "gradients must not be set to None before the step has ended"
             )
-        self._layout.gather(grads, self._rows[-1])
-        new = self._products_with(self._rows[-2:])
+        self._layout.gather(grads, self._coming[1])
+        torch.sub(self._coming, self._newest, out=self._change)
+        new = _products(self._change, self._change)
         if not np.isfinite(new).all():
             raise ValueError("weights or gradients are not finite")
-        at = [self._next, self.capacity + self._next]
-        self._rows[at[0]].copy_(self._rows[-2])
-        self._rows[at[1]].copy_(self._rows[-1])
-        self.products[:, at] = new[:-2]
-        self.products[at, :] = new[:-2].T
-        self.products[np.ix_(at, at)] = new[-2:]
-        self._next = (self._next + 1) % self.capacity
+        if self._count:
+            self._append(new)
+        self._newest.copy_(self._coming)
         self._count = min(self._count + 1, self.capacity)
 
-    def _products_with(self, two: torch.Tensor) -> NDArray[np.float64]:
-        """Inner products of all rows with two of them, in float64."""
-        if two.device.type == "cpu":
-            return _core.cross_gram(self._rows.numpy().T, two.numpy().T)
-        total = torch.zeros(len(self._rows), 2, dtype=torch.float64, device=two.device)
-        for a in range(0, self._rows.shape[1], CHUNK):
-            total += self._rows[:, a : a + CHUNK].double() @ two[:, a : a + CHUNK].double().T
-        return total.cpu().numpy()
+    def _append(self, new: NDArray[np.float64]) -> None:
+        """Put the change in the ring, with its inner products."""
+        at, (step, turn) = self._next, self._change
+        self._weight_changes[at].copy_(step)
+        self._gradient_changes[at].copy_(turn)
+        with_both = _products(self._weight_changes, self._change)
+        self._weight_products[:, at] = self._weight_products[at] = with_both[:, 0]
+        self._mixed_products[:, at] = with_both[:, 1]
+        self._mixed_products[at] = _products(self._gradient_changes, self._change[:1])[:, 0]
+        self._weight_products[at, at], self._mixed_products[at, at] = new[0]
+        self._next = (at + 1) % (self.capacity - 1)
 
-    def combine(
-        self, order: NDArray[np.int64], coefficients: NDArray[np.float64], out: Sequence[Any]
-    ) -> None:
-        """Write the reference plus a combination of the weights to the tensors."""
-        weights = np.zeros((self.capacity, 1))
-        weights[order, 0] = coefficients
-        rows = self._rows[: self.capacity]
+    @property
+    def _order(self) -> NDArray[np.int64]:
+        """Places of the changes in the ring, oldest first."""
+        changes = max(self._count - 1, 0)
+        return (self._next - changes + np.arange(changes)) % (self.capacity - 1)
+
+    @property
+    def steps(self) -> NDArray[np.float64]:
+        """Gram matrix of the changes of the weights, oldest first."""
+        return self._weight_products[np.ix_(self._order, self._order)]
+
+    @property
+    def turns(self) -> NDArray[np.float64]:
+        """Inner products of the changes of the weights with those of the gradients."""
+        return self._mixed_products[np.ix_(self._order, self._order)]
+
+    def slopes(self) -> NDArray[np.float64]:
+        """Inner products of the changes of the weights with the newest gradient."""
+        return _products(self._weight_changes, self._newest[1:])[self._order, 0]
+
+    def differences(self) -> NDArray[np.float64]:
+        """Differences of the other weights from the newest ones, as sums of changes."""
+        changes = len(self._order)
+        return -np.triu(np.ones((changes, changes)))
+
+    def combine(self, on_differences: NDArray[np.float64], out: Sequence[torch.Tensor]) -> None:
+        """Write the newest weights plus a combination of differences to the tensors."""
+        weights = np.zeros((self.capacity - 1, 1))
+        weights[self._order, 0] = on_differences @ self.differences()
+        rows = self._weight_changes
         if rows.device.type == "cpu":
             flat = torch.from_numpy(_core.combine(rows.numpy().T, weights)[:, 0])
         else:
             flat = torch.from_numpy(weights[:, 0]).to(rows) @ rows
-        self._layout.scatter(self._reference + flat, out)
+        self._layout.scatter(self._newest[0] + flat, out)
 
     def clear(self) -> None:
         """Forget all pairs."""
@@ -209,16 +232,16 @@ class GradientForecaster:
         """Fit the generator; None while there are too few pairs."""
         if self._count < LEAST:
             return None, np.empty(0)
-        order = (self._next - self._count + np.arange(self._count)) % self.capacity
-        rate = float(self._optimizer.param_groups[0]["lr"])
-        return GradientForecast(self, order, rate), np.empty(0)
+        return GradientForecast(self, float(self._optimizer.param_groups[0]["lr"])), np.empty(0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what goes on with the same bits when loaded."""
         return {
-            "rows": self._rows.clone(),
-            "reference": self._reference.clone(),
-            "products": torch.from_numpy(self.products.copy()),
+            "tensors": [tensor.clone() for tensor in self._tensors()],
+            "products": [
+                torch.from_numpy(products.copy())
+                for products in (self._weight_products, self._mixed_products)
+            ],
             "count": self._count,
             "next": self._next,
             "before": self._before,
@@ -226,8 +249,18 @@ class GradientForecaster:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the pairs of another forecaster made alike."""
-        self._rows.copy_(state["rows"])
-        self._reference.copy_(state["reference"])
-        self.products[:] = state["products"].numpy()
+        for tensor, saved in zip(self._tensors(), state["tensors"], strict=True):
+            tensor.copy_(saved)
+        self._weight_products[:], self._mixed_products[:] = (p.numpy() for p in state["products"])
         self._count, self._next = int(state["count"]), int(state["next"])
         self._before = bool(state["before"])
+
+
+def _products(rows: torch.Tensor, others: torch.Tensor) -> NDArray[np.float64]:
+    """Inner products of all rows with all others, in float64."""
+    if rows.device.type == "cpu":
+        return _core.cross_gram(rows.numpy().T, others.numpy().T)
+    total = torch.zeros(len(rows), len(others), dtype=torch.float64, device=rows.device)
+    for a in range(0, rows.shape[1], CHUNK):
+        total += rows[:, a : a + CHUNK].double() @ others[:, a : a + CHUNK].double().T
+    return total.cpu().numpy()

@@ -55,7 +55,7 @@ class KoopmanAccelerator(AttemptLoop):
         "weights": forecasts from the trajectory of the weights. "gradients": from pairs of weights
         and the gradients there, which the steps leave behind; the operator is then that of the
         gradient flow, horizons are in time constants of its steepest direction, pairs outlive a
-        jump, and attempts come every quarter of a window. For losses without noise, that is full
+        jump, and attempts come every sixth of a window. For losses without noise, that is full
         batches; takes twice the memory, and no partition, average, control or storage.
     partition : str, tuple or dict, default "network"
         Which parameters share an operator: "network", "layer", "node" (the incoming weights and

@@ -134,7 +134,8 @@ class TrustRegion:
 
     There is no limit but the user's until a jump has done harm: the trial loss one window later is
     above the one before the jump. Then the radius is half of that jump's length. Each jump that
-    used most of the radius and did no harm doubles it.
+    used most of the radius and did no harm doubles it, and so does each attempt that found no
+    horizon within it, so that a run is never stuck.
 
     Parameters
     ----------
@@ -155,6 +156,10 @@ class TrustRegion:
     def allows(self, length: float) -> bool:
         """Tell whether a jump may go this far; a length that is not known (nan) may."""
         return not length > self.radius
+
+    def hindered(self) -> None:
+        """Note that no horizon was allowed."""
+        self.learned *= 2.0
 
     def jumped(self, length: float, loss_before: float) -> None:
         """Note a jump, to be judged when the next window is full."""
