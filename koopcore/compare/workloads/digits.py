@@ -1,13 +1,12 @@
 """scikit-learn's 8x8 digits and a 64-100-100-10 network, full batch or batches of 64.
 
-The data (1,797 images) comes inside scikit-learn; one fifth of it, stratified by class and drawn
-by the seed, is held out and never seen by the optimizer or by a trial.
+The data (1,797 images) comes inside scikit-learn. Four fifths of it are trained on; of the rest,
+which is drawn by the seed and stratified by class, one third is kept for trials and two thirds are
+test data.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -15,21 +14,28 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from . import Problem, Workload
+from ._classifier import Parts, classifier, seeded
 
 TRIAL_SIZE = 256
 """Training samples behind one trial when the batches are small."""
 
+N_TEST, N_KEPT = 240, 120
 
-def split(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return x_train, y_train, x_heldout, y_heldout: 80 % and 20 %, stratified by class."""
+
+def split(seed: int) -> Parts:
+    """Return 1,437 training, 120 kept and 240 test samples, stratified by class."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    images, labels = load_digits(return_X_y=True)
-    parts = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=seed)
-    x_train, x_heldout = (torch.tensor(part / 16, dtype=torch.float32) for part in parts[:2])
-    y_train, y_heldout = (torch.tensor(part) for part in parts[2:])
-    return x_train, y_train, x_heldout, y_heldout
+    def divide(x, y, size):
+        return train_test_split(x, y, test_size=size, stratify=y, random_state=seed)
+
+    def tensors(x, y):
+        return torch.tensor(x / 16, dtype=torch.float32), torch.tensor(y)
+
+    x_train, x_rest, y_train, y_rest = divide(*load_digits(return_X_y=True), N_TEST + N_KEPT)
+    x_kept, x_test, y_kept, y_test = divide(x_rest, y_rest, N_TEST)
+    return Parts(tensors(x_train, y_train), tensors(x_kept, y_kept), tensors(x_test, y_test))
 
 
 def network() -> nn.Sequential:
@@ -39,47 +45,15 @@ def network() -> nn.Sequential:
     )
 
 
-def shuffled_batches(
-    x: torch.Tensor, y: torch.Tensor, size: int, seed: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches without end, reshuffled every epoch; an incomplete last batch is left out."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        order = torch.randperm(len(x), generator=generator)
-        for chosen in order[: len(x) // size * size].split(size):
-            yield x[chosen], y[chosen]
-
-
 def build(seed: int, batch_size: int | None) -> Problem:
     """Return the problem of one seed; `batch_size` None stands for the full training set."""
-    x_train, y_train, x_heldout, y_heldout = split(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = network()
-    if batch_size is None:
-        batches, n_trial = itertools.repeat((x_train, y_train)), len(x_train)
-    else:
-        batches, n_trial = shuffled_batches(x_train, y_train, batch_size, seed), TRIAL_SIZE
-    # The split is already in random order, so the first rows are a random sample.
-    x_trial, y_trial = x_train[:n_trial], y_train[:n_trial]
-
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        with torch.no_grad():
-            heldout = model(x_heldout)
-            return {
-                "train_loss": cross_entropy(model(x_train), y_train).item(),
-                "heldout_loss": cross_entropy(heldout, y_heldout).item(),
-                "heldout_accuracy": (heldout.argmax(1) == y_heldout).float().mean().item(),
-            }
-
-    return Problem(
-        model=model,
-        batches=batches,
-        loss=lambda model, batch: cross_entropy(model(batch[0]), batch[1]),
-        trial_loss=lambda model: cross_entropy(model(x_trial), y_trial),
-        evaluate=evaluate,
-        batch_size=batch_size or len(x_train),
-        trial_size=n_trial,
+    return classifier(
+        seeded(network, seed),
+        split(seed),
+        cross_entropy,
+        seed=seed,
+        batch_size=batch_size,
+        trial_size=TRIAL_SIZE,
     )
 
 

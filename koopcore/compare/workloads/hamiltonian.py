@@ -62,10 +62,20 @@ def residual_loss(state: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
 
 
 class Ansatz:
-    """z(t) = z0 + (1 - exp(-t)) N(t) on fixed times, and the loss of a network under it."""
+    """z(t) = z0 + (1 - exp(-t)) N(t) on fixed times, and the loss of a network under it.
 
-    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
-        self.times = torch.linspace(0, T_END, N_POINTS, dtype=dtype)[:, None]
+    Parameters
+    ----------
+    dtype : torch.dtype
+    times : tensor of shape (n_points, 1), optional
+        By default 200 points from 0 to 4 pi.
+    """
+
+    def __init__(
+        self, dtype: torch.dtype = torch.float32, times: torch.Tensor | None = None
+    ) -> None:
+        even = torch.linspace(0, T_END, N_POINTS, dtype=dtype)[:, None]
+        self.times = even if times is None else times
         self._start = torch.tensor(START, dtype=dtype)
         self._decay = torch.exp(-self.times)
         self._ramp = 1 - self._decay

@@ -1,0 +1,175 @@
+"""Whole comparisons: order, processes, tuned rivals, and a file that survives a kill."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from koopcore.compare import results, schedule  # noqa: E402
+from koopcore.compare.results import Comparison, Record, Run, Score, Store  # noqa: E402
+from koopcore.compare.schedule import Plan  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    previous = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(schedule, "WARM_UP_STEPS", 1)
+    yield
+    torch.set_num_threads(previous)
+
+
+def without_times(record):
+    runs = []
+    for run in record.runs:
+        curve = {name: column for name, column in run.curve.items() if name != "seconds"}
+        scores = {name: replace(score, seconds=0.0) for name, score in run.scores.items()}
+        runs.append(replace(run, curve=curve, overhead_seconds=0.0, scores=scores))
+    return replace(record, runs=runs, environment={})
+
+
+def same(one, other):
+    return list(map(without_times, one.records)) == list(map(without_times, other.records))
+
+
+def test_compare_restores_the_thread_count_and_keeps_the_order():
+    torch.set_num_threads(2)
+    plan, ticks = Plan(("hamiltonian",), ("sgd",), seeds=2, steps=20), []
+    comparison = schedule.compare(plan, progress=lambda _, n: ticks.append(n))
+    assert torch.get_num_threads() == 2
+    assert [record.environment["threads"] for record in comparison.records] == [1, 1]
+    order = [(run.seed, run.method) for run in comparison.runs]
+    assert order == [(0, "bare"), (0, "koopcore"), (1, "bare"), (1, "koopcore")]
+    assert sum(ticks) == plan.total_steps == 4 * 20
+
+
+def test_compare_side_by_side_gives_the_same_runs():
+    plan = Plan(("hamiltonian",), ("adam",), seeds=2, steps=80)
+    alone, ticks = schedule.compare(plan), []
+    together = schedule.compare(plan, jobs=2, progress=lambda _, n: ticks.append(n))
+    assert same(alone, together)
+    assert sum(ticks) == 2 * 2 * 80
+    assert (alone.records[0].environment["jobs"], together.records[0].environment["jobs"]) == (1, 2)
+
+
+def test_rivals_are_tuned_on_a_seed_of_their_own_and_run_with_the_best_value():
+    plan = Plan(("hamiltonian",), ("adam",), ("bare", "rate", "ema:0.5"), seeds=1, steps=40)
+    comparison = schedule.compare(plan)
+    tuning, record = comparison.records
+    assert (tuning.seed, tuning.methods) == (100, ("rate:1.8", "rate:3.2"))
+    # Adam's rate is far too small for 40 steps: the larger factor is the better one.
+    assert record.methods == ("rate:3.2", "ema:0.5")
+    assert [run.method for run in comparison.runs] == ["bare", "rate:3.2", "ema:0.5"]
+    assert comparison.compared == [record]
+    assert plan.total_steps == (3 + 3) * 40
+
+
+def test_resume_runs_only_what_is_missing(tmp_path, monkeypatch):
+    path = tmp_path / "results.jsonl"
+    plan = Plan(("hamiltonian",), ("sgd",), ("rate",), seeds=2, steps=20)
+    whole = schedule.compare(plan, path=path)
+    lines = path.read_text().splitlines(keepends=True)
+    assert len(lines) == 3  # tuning and two seeds
+    path.write_text("".join(lines[:2]) + lines[2][:99])  # killed while it wrote the last one
+    done, run_task = [], schedule.run_task
+    monkeypatch.setattr(schedule, "run_task", lambda *a: done.append(str(a[0])) or run_task(*a))
+    ticks = []
+    resumed = schedule.compare(plan, path=path, resume=True, progress=lambda _, n: ticks.append(n))
+    assert done == ["hamiltonian sgd seed 1"]
+    assert same(resumed, whole)
+    assert same(results.load(path), whole)
+    assert sum(ticks) == plan.total_steps
+    schedule.compare(replace(plan, seeds=3), path=path, resume=True)
+    assert done == ["hamiltonian sgd seed 1", "hamiltonian sgd seed 2"]
+
+
+def test_without_resume_the_file_is_started_anew(tmp_path):
+    path = tmp_path / "results.jsonl"
+    plan = Plan(("hamiltonian",), ("sgd",), seeds=1, steps=10)
+    for _ in range(2):
+        schedule.compare(plan, path=path)
+    assert len(path.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": 0}, "seeds must be 1 to 100, got 0"),
+        ({"seeds": 101}, "seeds must be 1 to 100, got 101"),
+        ({"methods": ("lion",)}, "unknown method 'lion'; known methods: bare, koopcore, ema"),
+    ],
+)
+def test_plan_refuses_what_cannot_run(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Plan(("hamiltonian",), ("sgd",), **changes)
+
+
+def planted_record(**changes):
+    curve = {"step": [0, 10], "step_equivalents": [0.0, 10.0], "seconds": [0.0, 0.5]}
+    curve["train_loss"] = [1.0, math.inf]
+    jumps = {"step": [5], "step_equivalents": [7.0]}
+    scores = {"train@100": Score(0.25, math.inf, math.inf)}
+    run = Run("digits", "sgd", "bare", 0, 0.1, 10, curve, jumps, 1, 2, 6, 0.1, scores)
+    record = Record("digits", "sgd", 0, 10, ("koopcore",), "Digits", 10, {"cpu": "x"}, [run])
+    return replace(record, **changes)
+
+
+def test_store_round_trip_is_strict_json_line_by_line(tmp_path):
+    path = tmp_path / "results.jsonl"
+    records = [planted_record(), planted_record(seed=1, methods=())]
+    store = Store(path)
+    for record in records:
+        store.add(record)
+    assert results.load(path) == Comparison(records)
+
+    def refuse(constant):
+        raise AssertionError(f"not JSON: {constant}")
+
+    for line in path.read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+    assert list(Store(path, resume=True).done.values()) == records
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results.jsonl"]
+
+
+def test_store_without_a_path_keeps_nothing_on_disk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store(None, resume=True)
+    store.add(planted_record())
+    assert planted_record().key in store.done
+    assert not list(tmp_path.iterdir())
+
+
+def test_final_is_the_last_figure_within_the_budget():
+    run = planted_record().runs[0]
+    curve = run.curve | {"step_equivalents": [0.0, 10.5]}
+    assert run.final("train_loss") == math.inf
+    assert replace(run, curve=curve).final("train_loss") == 1.0
+    assert run.final("heldout_loss") is None
+
+
+def test_write_atomically_failure_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "table.md"
+    path.write_text("old")
+
+    def fail(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(results.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        results.write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.md"]
+
+
+@pytest.mark.parametrize("text", ['{"format": "other/1"}\n', "[]\n"])
+def test_load_foreign_file_is_refused_with_its_format(tmp_path, text):
+    path = tmp_path / "results.jsonl"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="expected 'koopcore-compare/2'"):
+        results.load(path)
+    with pytest.raises(ValueError, match="expected 'koopcore-compare/2'"):
+        Store(path, resume=True)
+    assert path.read_text() == text
