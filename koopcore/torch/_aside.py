@@ -7,7 +7,6 @@ put back.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,11 +22,8 @@ def aside(model: nn.Module) -> Iterator[None]:
     compilation that training would wait for.
     """
     flags = [(module, module.training) for module in model.modules()]
-    # If nothing has loaded the compiler, nothing is compiled; loading it would take seconds.
-    compiler = "torch._dynamo" in sys.modules
-    eager = torch.compiler.set_stance("force_eager") if compiler else contextlib.nullcontext()
     try:
-        with eager:
+        with torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for module, training in flags:

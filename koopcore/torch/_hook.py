@@ -58,7 +58,10 @@ class OptimizerHook:
             )
         self._before_attach()
         self._left, self._unstepped = None, self._versions()
-        self._handle = self._optimizer.register_step_post_hook(self._after_step)
+        # Traced by torch.compile, in an optimizer step that is compiled, it would be compiled anew
+        # at every step.
+        hook = torch.compiler.disable(self._after_step)
+        self._handle = self._optimizer.register_step_post_hook(hook)
         _hooked_optimizers.add(self._optimizer)
         return self
 
