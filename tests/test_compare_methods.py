@@ -64,12 +64,13 @@ def test_lawa_is_the_mean_of_the_last_checkpoints():
         torch.testing.assert_close(offered[i], checkpoints[max(0, so_far - 3) : so_far].mean(dim=0))
 
 
-@pytest.mark.parametrize("spec", ["ema:0.9", "swa:0.5", "lawa:2"])
+@pytest.mark.parametrize("spec", ["ema:0.9", "swa:0.5", "lawa:2", "forecast:20"])
 def test_averages_leave_training_alone(spec):
     workload = workloads.load("hamiltonian")
     bare, run = protocol.run_methods(workload, "adam", 0, 40, [spec])
     assert run.method == spec
-    assert run.trials == run.taken == run.refused == 0
+    assert run.taken == run.refused == 0
+    assert (run.trials > 0) == spec.startswith("forecast")
     problem = workload.build(0)
     optimizer = torch.optim.Adam(problem.model.parameters(), lr=run.learning_rate)
     with registry.make(spec, 40).attach(problem, optimizer):
@@ -78,7 +79,21 @@ def test_averages_leave_training_alone(spec):
             problem.loss(problem.model, None).backward()
             optimizer.step()
     assert problem.evaluate(problem.model)["train_loss"] == bare.curve["train_loss"][-1]
-    assert run.final("train_loss") != bare.final("train_loss")  # the average is evaluated
+    if not spec.startswith("forecast"):  # which has not chosen yet after the last step
+        assert run.final("train_loss") != bare.final("train_loss")  # the average is evaluated
+
+
+def test_forecast_is_charged_for_forward_passes_and_evaluated_at_its_choices():
+    pytest.importorskip("sklearn")
+    workload = workloads.load("digits-64")
+    bare, run = protocol.run_methods(workload, "sgd", 0, 400, ["forecast:200"])
+    spent = run.curve["step_equivalents"][-1] - run.curve["step"][-1]
+    assert spent == pytest.approx(run.trials * 120 / (3 * 64))  # kept samples, no gradients
+    by_step = [
+        dict(zip(r.curve["step"], r.curve["heldout_loss"], strict=True)) for r in (bare, run)
+    ]
+    assert by_step[1][190] == by_step[0][190]
+    assert by_step[1][200] != by_step[0][200]
 
 
 def test_rate_multiplies_every_group():
@@ -129,12 +144,13 @@ def test_koopcore_context_uses_the_preset_where_there_is_one(monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("lion", "unknown method 'lion'; known methods: bare, koopcore, ema"),
+        ("lion", "unknown method 'lion'; known methods: bare, koopcore, forecast, ema"),
         ("", "unknown method ''"),
         ("koopcore:3", "koopcore takes no value"),
         ("ema:1", "must be a number between 0 and 1"),
         ("swa:x", "must be a number between 0 and 1"),
         ("lawa:2.5", "must be a whole number above 0"),
+        ("forecast:0", "must be a whole number above 0"),
         ("lawa:inf", "must be a whole number above 0"),
         ("rate:-1", "must be a number above 0"),
         ("rate:nan", "must be a number above 0"),

@@ -1,4 +1,4 @@
-"""Methods that jump: koopcore's accelerator, its machinery with rivals' rules, and a control."""
+"""koopcore's accelerator and its forecasts for evaluation, rivals' rules in it, and a control."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from .methods import Idle
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +78,41 @@ class Koopcore:
         """Return a context in which the accelerator is hooked into the optimizer."""
         with koopcore_context(problem, optimizer, **self._options) as accelerator:
             yield _AcceleratorMeter(accelerator)
+
+
+class Forecast:
+    """The optimizer alone, and `koopcore.torch.ForecastModel` for evaluation.
+
+    The choice is by the loss on kept samples, by the trial loss where there are none.
+
+    Parameters
+    ----------
+    every : int
+        Steps between choices; in between, the present weights are evaluated. Only choices at
+        steps at which the harness evaluates can be seen.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.name = f"forecast:{every:d}"
+        self._every = every
+
+    @contextmanager
+    def attach(self, problem: Problem, optimizer: torch.optim.Optimizer) -> Iterator[Idle]:
+        """Return a context in which the forecasts follow the optimizer."""
+        from koopcore.torch import ForecastModel
+
+        best = ForecastModel(problem.model, problem.heldout_trial_loss or problem.trial_loss)
+
+        def hook(*_args) -> None:
+            best.update_parameters(problem.model)
+            if best.steps % self._every == 0:
+                best.choose()
+
+        handle = optimizer.register_step_post_hook(hook)
+        try:
+            yield Idle(evaluated=best.module)
+        finally:
+            handle.remove()
 
 
 class Identity(Koopcore):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COLORS = {
     "bare": ("#000000", "-"),
     "koopcore": ("#D55E00", "-"),
+    "forecast": ("#E69F00", "-"),
     "ema": ("#009E73", "-"),
     "swa": ("#009E73", "--"),
     "lawa": ("#009E73", ":"),

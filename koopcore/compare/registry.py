@@ -2,7 +2,7 @@
 
 A method is asked for as ``name`` or ``name:value``. One that has a value and is asked for without
 is tuned: the grid is run on seed 100, which no comparison uses, for each workload and optimizer,
-and the best value runs on the seeds. koopcore itself has presets and no grid.
+and the best value runs on the seeds. The accelerator itself has presets and no grid.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 # EMA: decay. SWA: share of the budget spent before averaging starts. LAWA: steps between the 10
 # checkpoints. rate: factor on the learning rate, between the points of the half-decade grid.
+# forecast: steps between choices.
 GRIDS: dict[str, tuple[float, ...]] = {
     "ema": (0.9, 0.98, 0.995),
     "swa": (0.25, 0.5, 0.75),
     "lawa": (2, 10, 50),
     "rate": (1.8, 3.2),
+    "forecast": (50, 100, 200),
 }
+OURS = ("koopcore", "forecast")
 AVERAGES = ("ema", "swa", "lawa")
 RULES = ("secant", "anderson")
-NAMES = ("bare", "koopcore", *AVERAGES, *RULES, "identity", "rate")
+NAMES = ("bare", *OURS, *AVERAGES, *RULES, "identity", "rate")
 
 
 def check(spec: str) -> None:
@@ -47,7 +50,7 @@ def check(spec: str) -> None:
         value = float(text)
     except ValueError:
         value = math.nan
-    whole, below_one = name == "lawa", name in ("ema", "swa")
+    whole, below_one = name in ("lawa", "forecast"), name in ("ema", "swa")
     if not 0 < value < (1 if below_one else math.inf) or (whole and value % 1):
         kind = "a whole number" if whole else "a number"
         range_ = "between 0 and 1" if below_one else "above 0"
@@ -66,7 +69,7 @@ def make(spec: str, budget: int) -> Method:
     """
     from koopcore.rules import Anderson, Secant
 
-    from .accelerated import Identity, Koopcore
+    from .accelerated import Forecast, Identity, Koopcore
     from .averages import EMA, LAWA, SWA
     from .methods import Bare, FasterRate
 
@@ -78,6 +81,7 @@ def make(spec: str, budget: int) -> Method:
         "secant": lambda: Koopcore("secant", rule=Secant(over=None)),
         "anderson": lambda: Koopcore("anderson", rule=Anderson()),
         "identity": Identity,
+        "forecast": lambda: Forecast(int(float(value))),
         "ema": lambda: EMA(float(value)),
         "swa": lambda: SWA(float(value), budget),
         "lawa": lambda: LAWA(int(float(value))),

@@ -22,7 +22,14 @@ HEADER = (
     "accuracy",
     "jumps",
 )
-VERDICT_HEADER = ("optimizer", "target", "koopcore against", "steps to target", "seconds to target")
+VERDICT_HEADER = (
+    "optimizer",
+    "target",
+    "method",
+    "against",
+    "steps to target",
+    "seconds to target",
+)
 KINDS = {"train": "training loss", "heldout": "held-out loss"}
 
 LEGEND = """\
@@ -106,7 +113,7 @@ def _blocks(comparison: Comparison, shares: Sequence[str]) -> Iterator[_Block]:
         rows = [_verdict_cells(verdict) for verdict in judged if verdict.workload == name]
         if rows:
             title = f"{name}: koopcore against bare and the best rivals, targets of 100 %"
-            yield _Block(title, [VERDICT_HEADER, *rows], words=(0, 1, 2))
+            yield _Block(title, [VERDICT_HEADER, *rows], words=(0, 1, 2, 3))
 
 
 def _without_empty_columns(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -136,6 +143,7 @@ def _verdict_cells(row: Verdict) -> tuple[str, ...]:
     return (
         row.optimizer if first else "",
         KINDS[row.target.partition("@")[0]] if first else "",
+        row.method if first else "",
         row.against,
         _ratio(row.steps),
         _ratio(row.seconds),

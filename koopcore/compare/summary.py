@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from statistics import median
 
 import numpy as np
 
-from .registry import AVERAGES, RULES
+from .registry import AVERAGES, OURS, RULES
 from .results import COLUMNS, Comparison, Run
 
 RESAMPLES = 2000
@@ -156,7 +157,7 @@ def _worse(runs: Sequence[Run], bare: Sequence[Run], column: str) -> int:
 
 @dataclass(frozen=True)
 class Verdict:
-    """koopcore's time to one target over that of bare, of the best average or other rule.
+    """Time of one of koopcore's methods to a target over that of bare or of its best rivals.
 
     The best one of a kind has the lowest median ratio of step-equivalents to bare, chosen after
     the runs, in its favour.
@@ -165,6 +166,7 @@ class Verdict:
     workload: str
     optimizer: str
     target: str
+    method: str
     against: str
     steps: Ratio
     seconds: Ratio
@@ -173,17 +175,20 @@ class Verdict:
 def verdicts(comparison: Comparison) -> list[Verdict]:
     """Return the verdicts of each workload and optimizer on the targets at 100 % of the budget.
 
-    Where no rivals ran, or koopcore did not, there are none.
+    Where neither koopcore's methods nor rivals ran, there are none.
     """
     found = []
     for (workload, optimizer), methods in groups(comparison).items():
         for target in methods["bare"][0].scores:
-            if not target.endswith("@100") or "koopcore" not in methods:
+            if not target.endswith("@100"):
                 continue
-            for against in _to_stand_beside(methods, target):
-                runs = methods["koopcore"], methods[against]
+            for ours, against in itertools.product(
+                [name for name in methods if name.partition(":")[0] in OURS],
+                _to_stand_beside(methods, target),
+            ):
+                runs = methods[ours], methods[against]
                 ratios = (ratio_of(*runs, target, field) for field in ("steps", "seconds"))
-                found.append(Verdict(workload, optimizer, target, against, *ratios))
+                found.append(Verdict(workload, optimizer, target, ours, against, *ratios))
     return found
 
 
