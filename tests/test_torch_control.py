@@ -125,3 +125,13 @@ def test_bad_control_is_named():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="control must be one of 'lr', got 'momentum'"):
         KoopmanAccelerator(model, optimizer, control="momentum")
+
+
+def test_alternating_steps_have_a_forecast_at_any_horizon():
+    """Eigenvalues below zero, which have no real powers that are not whole."""
+    states, _, _ = _descent(np.full(6, 1.7))
+    rule = ScheduledDynamics(np.full(6, 1.7), 1.7)
+    for horizon in (0.3, 1.0, 2.5):
+        coefficients = rule.coefficients(_gram(states), horizon)
+        assert np.isfinite(coefficients).all()
+        assert coefficients.sum() == pytest.approx(1.0)

@@ -86,7 +86,7 @@ class ScheduledDynamics:
 def _geometric(values: NDArray[np.complex128], horizon: float) -> NDArray[np.complex128]:
     """``1 + v + ... + v^(horizon - 1)``, for any real horizon; `horizon` at v = 1."""
     small = np.abs(values - 1.0) < 1e-9
-    away = np.where(small, 0.5, values)
+    away = np.where(small, 0.5, values).astype(complex)  # powers of negative numbers
     with np.errstate(divide="ignore", invalid="ignore"):
         powers = np.where(away == 0.0, 0.0, np.power(away, horizon))
     return np.where(small, horizon, (powers - 1.0) / (away - 1.0))
