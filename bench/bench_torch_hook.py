@@ -132,7 +132,7 @@ def test_jump_1e7(benchmark, tried):
             engine.record()
 
     def jump():
-        forecast, _ = engine.fit()
+        (forecast,) = engine.fit()
         engine.write(forecast, 50)
         if tried:
             engine.trial.losses()

@@ -85,7 +85,7 @@ class Secant:
 
 @dataclass(frozen=True)
 class Polynomial:
-    """Least-squares polynomial in time over the whole window, evaluated at the horizon.
+    """Least-squares polynomial in time, evaluated at the horizon.
 
     The basis is orthonormal on the window and built by Arnoldi's process (Brubeck, Nakatsukasa and
     Trefethen, SIAM Review 63, 2021), so that high degrees lose no digits to the basis.
@@ -94,6 +94,8 @@ class Polynomial:
     ----------
     degree : int
         Degree, at least 0 (the mean) and below the number of snapshots (``m - 1`` interpolates).
+    last : int or None
+        How many of the last snapshots it is fitted to, more than `degree`; None: all.
 
     Examples
     --------
@@ -102,14 +104,20 @@ class Polynomial:
     """
 
     degree: int = 1
+    last: int | None = None
 
     def __post_init__(self) -> None:
         _require_count(self.degree, "degree", 0)
+        if self.last is not None:
+            _require_count(self.last, "last", self.degree + 1)
 
     def coefficients(self, gram: ArrayLike, horizon: float) -> Array:
         """Return the coefficients; see `Rule`."""
-        gram, horizon = checked(gram, horizon, self.degree + 1, self)
-        return _polynomial_weights(len(gram), self.degree, horizon)
+        m = len(checked(gram, horizon, self.last or self.degree + 1, self)[0])
+        count = self.last or m
+        weights = np.zeros(m)
+        weights[m - count :] = _polynomial_weights(count, self.degree, float(horizon))
+        return weights
 
 
 @dataclass(frozen=True)

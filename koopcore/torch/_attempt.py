@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from koopcore.torch._engine import Engine
 from koopcore.torch.forecasts import Forecast
 from koopcore.torch.policy import TrustRegion
-from koopcore.torch.trial import RefusedJump, choose_horizon, keep_what_helps, losses_here
+from koopcore.torch.trial import (
+    Choice,
+    RefusedJump,
+    choose_horizon,
+    keep_what_helps,
+    losses_here,
+)
 
 REFUSED = "no forecast lowers the trial loss"
 ROLLED_BACK = "the last jump has done harm: back to before it"
@@ -33,6 +39,7 @@ class Outcome:
     tried: tuple[int, ...] = ()
     losses: tuple[float, ...] = ()
     displacement: float = math.nan
+    harmed: bool | None = None  # what the trial said of the jump before
 
 
 def attempt(
@@ -50,46 +57,65 @@ def attempt(
     RefusedJump
         A trial failed or gave no finite loss.
     """
-    forecast, _ = engine.fit()
-    if forecast is None:
-        outcome.reason = "cross-validation finds no rule better than staying"
+    forecasts = engine.fit()
+    if not forecasts:
+        outcome.reason = "no rule is worth a trial"
         return
-    outcome.rule, outcome.eigenvalues = forecast.rule, np.array(forecast.spectrum())
-
-    def length(horizon: int) -> float:
-        return forecast.displacement(horizon / engine.every)
-
+    _tell(outcome, forecasts[0])
     here = losses_here(engine.trial)
     outcome.loss_before = float(here.mean())
-    if trust.judge(outcome.loss_before) and engine.roll_back():
+    outcome.harmed = trust.judge(outcome.loss_before)
+    if outcome.harmed and engine.roll_back():
         outcome.reason = ROLLED_BACK
         return
     engine.keep_jump()
-    choice = choose_horizon(
+    best: tuple[Forecast, Choice] | None = None
+    for forecast in forecasts:
+        choice = _climb(engine, forecast, horizons, trust, affordable, here, rung)
+        outcome.tried += choice.tried
+        outcome.losses += choice.losses
+        outcome.loss_after = float(np.nanmin([outcome.loss_after, choice.loss_best, math.inf]))
+        if choice.horizon and (best is None or choice.loss_best < best[1].loss_best):
+            best = forecast, choice
+    if best is None:
+        if not outcome.tried:
+            trust.hindered()
+            outcome.loss_after = math.nan
+            outcome.reason = "the first horizon is beyond the trust region or the overhead allowed"
+        return
+    forecast, choice = best
+    _tell(outcome, forecast)
+    engine.write(forecast, choice.horizon)
+    outcome.loss_after = choice.loss_best
+    if engine.options.by_layer:
+        layers = engine.layers()
+        outcome.loss_after = keep_what_helps(engine.trial, layers, choice.loss_best, affordable)
+    outcome.displacement = forecast.displacement(choice.horizon / engine.every)
+    outcome.forecast, outcome.horizon, outcome.reason = forecast, choice.horizon, TAKEN
+
+
+def _tell(outcome: Outcome, forecast: Forecast) -> None:
+    outcome.rule, outcome.eigenvalues = forecast.rule, np.array(forecast.spectrum())
+
+
+def _climb(
+    engine: Engine,
+    forecast: Forecast,
+    horizons: Sequence[int],
+    trust: TrustRegion,
+    affordable: Callable[[], bool],
+    here: NDArray[np.float64],
+    rung: int | None,
+) -> Choice:
+    return choose_horizon(
         engine.trial,
         lambda horizon: engine.write(forecast, horizon),
         horizons,
-        lambda horizon: trust.allows(length(horizon)),
+        lambda horizon: trust.allows(forecast.displacement(horizon / engine.every)),
         affordable,
         here,
         rung,
     )
-    outcome.loss_after, outcome.tried, outcome.losses = (
-        choice.loss_best,
-        choice.tried,
-        choice.losses,
-    )
-    if not choice.horizon:
-        if not choice.tried:
-            trust.hindered()
-            outcome.reason = "the first horizon is beyond the trust region or the overhead allowed"
-        return
-    engine.write(forecast, choice.horizon)
-    if engine.options.by_layer:
-        layers = engine.layers()
-        outcome.loss_after = keep_what_helps(engine.trial, layers, choice.loss_best, affordable)
-    outcome.displacement = length(choice.horizon)
-    outcome.forecast, outcome.horizon, outcome.reason = forecast, choice.horizon, TAKEN
 
 
 def attempt_without_trial(
@@ -102,14 +128,15 @@ def attempt_without_trial(
     RefusedJump
         The forecast is not finite.
     """
-    forecast, _ = engine.fit()
+    forecasts = engine.fit()
     horizon = forced
     if forced is None:
-        horizon = 0 if forecast is None else engine.trusted_horizon()
-    if forecast is None or not horizon:
+        horizon = engine.trusted_horizon() if forecasts else 0
+    if not forecasts or not horizon:
         outcome.reason = "cross-validation does not vouch for a forecast"
         return
-    outcome.rule, outcome.eigenvalues = forecast.rule, np.array(forecast.spectrum())
+    forecast = forecasts[0]
+    _tell(outcome, forecast)
     outcome.displacement = forecast.displacement(horizon / engine.every)
     if not trust.allows(outcome.displacement):
         outcome.reason = f"the forecast {horizon} steps ahead is beyond max_displacement"

@@ -110,9 +110,9 @@ class PinvForecaster:
         """Forget all snapshots."""
         self._count = 0
 
-    def fit(self) -> tuple[PinvForecast, NDArray[np.float64]]:
+    def fit(self) -> list[PinvForecast]:
         """Fit every operator."""
-        return PinvForecast(self._snapshots[: self._count].numpy(), self._layout), np.empty(0)
+        return [PinvForecast(self._snapshots[: self._count].numpy(), self._layout)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what goes on with the same bits when loaded."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from koopcore.torch._dogra_redman import PinvForecaster
@@ -90,12 +89,18 @@ class Engine:
         if options.operator is not None:
             return OperatorForecaster(options.operator)
         window = make_window(layout, options.window, like=tensors, storage=options.storage)
-        return RuleForecaster(window, np.diff(layout.segments, axis=1).ravel(), options.rules)
+        rows = np.diff(layout.segments, axis=1).ravel()
+        return RuleForecaster(window, rows, options.rules, options.try_all)
 
     @property
     def samples(self) -> bool:
         """Whether snapshots are samples that outlive a jump, and not a trajectory."""
         return self.options.observe == "gradients"
+
+    @property
+    def first_attempt(self) -> int:
+        """Snapshots before the first attempt."""
+        return min(self.options.window, 5) if self.samples else self.options.window
 
     def prepare(self, steps_to_snapshot: int) -> None:
         """Be told at the end of a step, and of a jump, how far off the next snapshot is."""
@@ -159,8 +164,8 @@ class Engine:
         if self._carrier is not None:
             self._carrier.clear()
 
-    def fit(self) -> tuple[Forecast | None, NDArray[np.float64]]:
-        """Fit the window; None where cross-validation found no rule to forecast with."""
+    def fit(self) -> list[Forecast]:
+        """Fit the window: forecasts to try, none where no rule is worth it."""
         if self.options.control is None:
             return self.forecaster.fit()
         # The first sum is that of the steps before the first snapshot.

@@ -228,11 +228,11 @@ class GradientForecaster:
         self._count = self._next = 0
         self._before = False
 
-    def fit(self) -> tuple[GradientForecast | None, NDArray[np.float64]]:
-        """Fit the generator; None while there are too few pairs."""
+    def fit(self) -> list[GradientForecast]:
+        """Fit the generator; nothing while there are too few pairs."""
         if self._count < LEAST:
-            return None, np.empty(0)
-        return GradientForecast(self, float(self._optimizer.param_groups[0]["lr"])), np.empty(0)
+            return []
+        return [GradientForecast(self, float(self._optimizer.param_groups[0]["lr"]))]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what goes on with the same bits when loaded."""

@@ -15,14 +15,15 @@ import torch
 from torch import distributed, nn
 
 from koopcore.torch._aside import refresh_norms, stale_norms
-from koopcore.torch._attempt import Outcome, attempt, attempt_without_trial
+from koopcore.torch._attempt import ROLLED_BACK, Outcome, attempt, attempt_without_trial
 from koopcore.torch._engine import Engine
+from koopcore.torch._evaluation import Evaluation
 from koopcore.torch._hook import OptimizerHook
 from koopcore.torch._options import Options
 from koopcore.torch.policy import FEWEST_TRIALS, Ledger, Pace, TrustRegion
 from koopcore.torch.recorder import is_shared, unwrapped
 from koopcore.torch.results import Jump, jumps_from_state, jumps_to_state
-from koopcore.torch.trial import TIME_CONSTANTS, RefusedJump, default_horizons
+from koopcore.torch.trial import BEYOND_AVERAGES, TIME_CONSTANTS, RefusedJump, default_horizons
 
 _log = logging.getLogger("koopcore")
 _busy_operators: weakref.WeakSet = weakref.WeakSet()
@@ -42,17 +43,18 @@ class AttemptLoop(OptimizerHook):
         trial_loss: Callable[[nn.Module], object] | None,
         bn_loader: Any,
         log_fn: Callable[[dict, int], object] | None,
+        evaluation: Evaluation | None,
     ) -> None:
         super().__init__(optimizer, ledger)
         self._model, self._trust, self._pace = unwrapped(model), trust, Pace()
-        self._bn_loader, self._log_fn = bn_loader, log_fn
+        self._bn_loader, self._log_fn, self._evaluation = bn_loader, log_fn, evaluation
         self._trial_given = trial_loss is not None
         self._shared = is_shared(model)
         self._engine = Engine(
             self._model, optimizer, options, trial_loss, ledger.trial, self._shared
         )
         self._until_snapshot = -1 if ledger.closed else options.every + options.start_step
-        self._until_attempt = options.window  # snapshots
+        self._until_attempt = self._engine.first_attempt
         self._snapshots = 0
         self._rung: int | None = None  # the horizon of the last jump
         self._attempts_left = 0.0 if ledger.closed else math.inf
@@ -99,6 +101,8 @@ class AttemptLoop(OptimizerHook):
         self._until_snapshot -= 1
         try:
             self._engine.step(self._until_snapshot)
+            if self._evaluation is not None:
+                self._evaluation.step(self._model)
             if self._until_snapshot == 0:
                 self._until_snapshot = self._engine.every
                 if not self._other_parameters():
@@ -132,7 +136,7 @@ class AttemptLoop(OptimizerHook):
     def _start_over(self) -> None:
         """Empty the window. A pause goes on, and no other process is asked: it may be gone."""
         self._engine.clear()
-        self._until_attempt = self._engine.options.window
+        self._until_attempt = self._engine.first_attempt
         self._until_snapshot = max(self._engine.every, self._until_snapshot)
         if self._attempts_left <= 0:
             self._until_snapshot = -1
@@ -143,10 +147,7 @@ class AttemptLoop(OptimizerHook):
         try:
             self._choose(outcome, start)
             if outcome.horizon:
-                assert outcome.forecast is not None
-                self._engine.commit(outcome.forecast, outcome.horizon)
-                if self._trial_given:
-                    self._trust.jumped(outcome.displacement, outcome.loss_before)
+                self._take(outcome)
         except RefusedJump as refusal:
             self._refuse(outcome, refusal.kind, refusal.reason, refusal)
         except Exception as error:
@@ -163,13 +164,30 @@ class AttemptLoop(OptimizerHook):
                 taken=taken,
                 trials=self._engine.trial.evaluations - trials,
                 seconds=time.perf_counter() - start,
-                **{k: v for k, v in vars(outcome).items() if k != "forecast"},
+                **{k: v for k, v in vars(outcome).items() if k not in ("forecast", "harmed")},
             )
         )
         self._restart()
         _log.debug("%s", self.history[-1])
         if self._log_fn is not None:
             self._log_fn(asdict(self.history[-1]), self._ledger.steps)
+
+    def _take(self, outcome: Outcome) -> None:
+        """Make a forecast the weights, or in mode "evaluate" those for evaluation."""
+        assert outcome.forecast is not None
+        evaluation = self._evaluation
+        if evaluation is not None and not evaluation.jumps_in_training:
+            evaluation.offer(self._engine.trial, list(self._engine.parameters), outcome.loss_after)
+            outcome.reason = "for evaluation: the forecast lowers the trial loss"
+            return
+        self._engine.commit(outcome.forecast, outcome.horizon)
+        if evaluation is not None:
+            evaluation.follow(self._model)
+        if self._trial_given:
+            # What can be undone need not be feared: the radius learns nothing then.
+            undo = self._engine.options.rollback
+            length = math.nan if undo else outcome.displacement
+            self._trust.jumped(length, outcome.loss_before)
 
     def _choose(self, outcome: Outcome, start: float) -> None:
         if not self._trial_given:
@@ -186,6 +204,10 @@ class AttemptLoop(OptimizerHook):
             self._trust,
             lambda: self._engine.trial.evaluations < allowed,
         )
+        if self._evaluation is not None:
+            self._evaluation.judged(outcome.harmed)
+            if outcome.reason == ROLLED_BACK:
+                self._evaluation.follow(self._model)
         if outcome.horizon and self._engine.samples:
             self._rung = self._ladder().index(outcome.horizon)
 
@@ -196,6 +218,9 @@ class AttemptLoop(OptimizerHook):
             return options.horizons
         if self._engine.samples:
             return TIME_CONSTANTS
+        if self._engine.recorder.averages:
+            span = options.window * self._engine.every
+            return tuple(max(1, round(share * span)) for share in BEYOND_AVERAGES)
         return default_horizons(options.window, self._engine.every)
 
     def _refuse(self, outcome: Outcome, kind: str, reason: str, error: Exception) -> None:
@@ -210,7 +235,7 @@ class AttemptLoop(OptimizerHook):
         engine.space(
             max(options.every, round(options.growth * self._ledger.steps / options.window))
         )
-        snapshots = max(1, options.window // 6) if engine.samples else options.window
+        snapshots = max(1, options.window // 10) if engine.samples else options.window
         steps = snapshots * engine.every
         pause = self._pace.windows * steps
         if self._trial_given:
@@ -285,6 +310,7 @@ class AttemptLoop(OptimizerHook):
             "refusals": self._pace.refusals,
             "ledger": self._ledger.state_dict(),
             "trust": self._trust.state_dict(),
+            "evaluation": self._evaluation.state_dict() if self._evaluation is not None else {},
             "warned": sorted(self._warned),
             "history": jumps_to_state(self.history),
         }
@@ -311,5 +337,7 @@ class AttemptLoop(OptimizerHook):
         self._pace.refusals = int(state["refusals"])
         self._ledger.load_state_dict(state["ledger"])
         self._trust.load_state_dict(state["trust"])
+        if self._evaluation is not None:
+            self._evaluation.load_state_dict(state["evaluation"])
         self._warned = set(state["warned"])
         self.history = jumps_from_state(state["history"])

@@ -23,6 +23,7 @@ class Options:
     observe: str
     partition: Any
     rules: tuple[Rule, ...]
+    try_all: bool
     window: int
     every: int
     average: int
@@ -45,6 +46,7 @@ class Options:
         observe: str,
         partition: Any,
         rule: Any,
+        select: str,
         window: int,
         every: int,
         average: int,
@@ -67,6 +69,7 @@ class Options:
             observe=_arguments.choice("observe", observe, OBSERVABLES),
             partition=partition,
             rules=_arguments.rules(rule),
+            try_all=_arguments.choice("select", select, ("validation", "trial")) == "trial",
             window=window,
             every=every,
             **_arguments.averaging(average, decay, every),
@@ -85,6 +88,8 @@ class Options:
         return options
 
     def _check_operator(self, trial: bool) -> None:
+        if self.try_all and not trial:
+            raise ValueError("select='trial' needs a trial_loss")
         if self.operator is None:
             return
         if self.partition != "network":

@@ -10,12 +10,37 @@ import torch
 from torch import nn
 
 from koopcore import StreamingDMD, WindowDMD
+from koopcore.rules import Polynomial, UniformAverage
 from koopcore.torch import _arguments
 from koopcore.torch._dogra_redman import partition_of
+from koopcore.torch._evaluation import MODES, Evaluation
 from koopcore.torch._loop import AttemptLoop
 from koopcore.torch._options import Options
 from koopcore.torch.policy import Ledger, TrustRegion
+from koopcore.torch.recorder import unwrapped
 from koopcore.torch.results import AcceleratorStats, Jump
+
+FULL_BATCH: dict[str, Any] = {
+    "observe": "gradients",
+    "window": 30,
+    "every": 1,
+    "rollback": True,
+    "max_overhead": 1.0,
+}
+MINI_BATCH: dict[str, Any] = {
+    "rule": (Polynomial(1), Polynomial(1, last=5)),
+    "select": "trial",
+    "window": 10,
+    "every": 10,
+    "average": 10,
+    "growth": 0.5,
+    "ema": 0.98,
+    "max_overhead": 0.1,
+}
+AVERAGING_ONLY = MINI_BATCH | {
+    "rule": (UniformAverage(), UniformAverage(last=5)),
+    "horizons": (1,),
+}
 
 
 class KoopmanAccelerator(AttemptLoop):
@@ -51,20 +76,29 @@ class KoopmanAccelerator(AttemptLoop):
         jump, logged once; training goes on. Without one, jumps go no further than the window's
         own cross-validation reaches, three snapshots, and only where it finds the forecast's
         squared error below a quarter of that of staying.
+    mode : {"jump", "evaluate", "auto"}
+        What becomes of a forecast that a trial prefers: the weights jump to it; or training is left
+        alone and only the weights for evaluation move, `averaged`, if it is better than they are;
+        or the first, until two more jumps have done harm than have not, and then the second.
+    ema : float, optional
+        Decay per step of an exponential average of the weights for evaluation, `averaged`, which
+        starts anew at a jump; 0.98 where a mode needs it.
     observe : {"weights", "gradients"}
         "weights": forecasts from the trajectory of the weights. "gradients": from pairs of weights
         and the gradients there, which the steps leave behind; the operator is then that of the
         gradient flow, horizons are in time constants of its steepest direction, pairs outlive a
-        jump, and attempts come every sixth of a window. For losses without noise, that is full
+        jump, and attempts come every tenth of a window. For losses without noise, that is full
         batches; takes twice the memory, and no partition, average, control or storage.
     partition : str, tuple or dict, default "network"
         Which parameters share an operator: "network", "layer", "node" (the incoming weights and
         the bias of one unit), ``("quasi-node", q)`` (q of them at a time), "weight", or a dict of
         regular expressions over parameter names to one of these or to "exclude".
     rule : rule or sequence of rules, optional
-        Of `koopcore.rules`; default ``Dynamics()``. Of several, each window takes the one that
-        best forecasts its own last three snapshots from those before, and does not jump where
-        none is better than staying.
+        Of `koopcore.rules`; default ``Dynamics()``.
+    select : {"validation", "trial"}
+        How one of several rules is chosen in each window: by its own forecasts of the last three
+        snapshots from those before, with no jump where none is better than staying; or by trying
+        all of them, at that many times the trials.
     window : int, default 10
         Number of snapshots in a window, at least 3.
     every : int, default 5
@@ -167,9 +201,12 @@ class KoopmanAccelerator(AttemptLoop):
         optimizer: torch.optim.Optimizer,
         *,
         trial_loss: Callable[[nn.Module], object] | None = None,
+        mode: str = "jump",
+        ema: float | None = None,
         observe: str = "weights",
         partition: Any = "network",
         rule: Any = None,
+        select: str = "validation",
         window: int = 10,
         every: int = 5,
         average: int = 1,
@@ -194,6 +231,7 @@ class KoopmanAccelerator(AttemptLoop):
             observe=observe,
             partition=partition,
             rule=rule,
+            select=select,
             window=window,
             every=every,
             average=average,
@@ -215,8 +253,75 @@ class KoopmanAccelerator(AttemptLoop):
         )
         cap = _arguments.number("max_displacement", max_displacement, 0.0, math.inf, optional=True)
         super().__init__(
-            model, optimizer, options, ledger, TrustRegion(cap), trial_loss, bn_loader, log_fn
+            model,
+            optimizer,
+            options,
+            ledger,
+            TrustRegion(cap),
+            trial_loss,
+            bn_loader,
+            log_fn,
+            self._evaluation_of(model, mode, ema, trial_loss is not None),
         )
+
+    @staticmethod
+    def _evaluation_of(
+        model: nn.Module, mode: str, ema: float | None, trial: bool
+    ) -> Evaluation | None:
+        mode = _arguments.choice("mode", mode, MODES)
+        ema = _arguments.number("ema", ema, 0.0, 1.0, optional=True)
+        if mode != "jump" and not trial:
+            raise ValueError(f"mode={mode!r} needs a trial_loss")
+        if mode == "jump" and ema is None:
+            return None
+        return Evaluation(unwrapped(model), mode, 0.98 if ema is None else ema)
+
+    @classmethod
+    def full_batch(
+        cls,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        trial_loss: Callable[[nn.Module], object],
+        **options: Any,
+    ) -> KoopmanAccelerator:
+        """Return an accelerator for losses without noise: full batches, differential equations.
+
+        Forecasts from gradients, tried every third step and undone if they did harm. It may cost
+        as much as training itself (``max_overhead=1``), which its jumps repay. `trial_loss` should
+        be the training loss itself. `options` of `KoopmanAccelerator` replace those of the preset.
+        """
+        return cls(model, optimizer, trial_loss=trial_loss, **FULL_BATCH | options)
+
+    @classmethod
+    def mini_batch(
+        cls,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        trial_loss: Callable[[nn.Module], object],
+        **options: Any,
+    ) -> KoopmanAccelerator:
+        """Return an accelerator for mini-batches.
+
+        Snapshots are averages, the windows grow with the run, forecasts are lines through the whole
+        window and through its second half, and an average that follows the jumps is kept for
+        evaluation (`averaged`). `trial_loss` should be that of some 256 samples or more, always the
+        same. `options` of `KoopmanAccelerator` replace those of the preset.
+        """
+        return cls(model, optimizer, trial_loss=trial_loss, **MINI_BATCH | options)
+
+    @classmethod
+    def averaging_only(
+        cls,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        trial_loss: Callable[[nn.Module], object],
+        **options: Any,
+    ) -> KoopmanAccelerator:
+        """Return an accelerator that jumps to averages of the past, never ahead.
+
+        The control beside `mini_batch`: what of its gain is the averages' alone.
+        """
+        return cls(model, optimizer, trial_loss=trial_loss, **AVERAGING_ONLY | options)
 
     @classmethod
     def dogra_redman(
@@ -293,7 +398,13 @@ class KoopmanAccelerator(AttemptLoop):
     @property
     def nbytes(self) -> int:
         """Memory in bytes that koopcore holds once the window is full, known before training."""
-        return self._engine.nbytes
+        averaged = self._evaluation.nbytes if self._evaluation is not None else 0
+        return self._engine.nbytes + averaged
+
+    @property
+    def averaged(self) -> nn.Module | None:
+        """The model for evaluation, a `torch.optim.swa_utils.AveragedModel`; None without `ema`."""
+        return self._evaluation.average if self._evaluation is not None else None
 
     @property
     def stats(self) -> AcceleratorStats:

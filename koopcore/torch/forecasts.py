@@ -213,10 +213,15 @@ class RuleForecaster:
         Numbers per operator.
     rules : sequence of Rule
         One, or several to choose from by cross-validation in every window.
+    try_all : bool
+        Leave the choice to trials.
     """
 
-    def __init__(self, window: Window, rows: NDArray[Any], rules: Sequence[Rule]) -> None:
+    def __init__(
+        self, window: Window, rows: NDArray[Any], rules: Sequence[Rule], try_all: bool = False
+    ) -> None:
         self.window, self._rows, self._rules = window, rows, tuple(rules)
+        self._try_all = try_all
 
     def __len__(self) -> int:
         return len(self.window)
@@ -234,9 +239,7 @@ class RuleForecaster:
         """Memory of the full window."""
         return self.window.nbytes
 
-    def fit(
-        self, rates: Sequence[float] = (), ahead: float = 0.0
-    ) -> tuple[RuleForecast | None, NDArray[np.float64]]:
+    def fit(self, rates: Sequence[float] = (), ahead: float = 0.0) -> list[RuleForecast]:
         """Fit the window.
 
         Parameters
@@ -249,10 +252,9 @@ class RuleForecaster:
 
         Returns
         -------
-        forecast : RuleForecast or None
-            None: of several rules none forecasts the window's last snapshots better than staying.
-        errors : ndarray
-            Of the rule taken, see `validation_errors`; empty where there was nothing to choose.
+        list of RuleForecast
+            One to try per rule or, where cross-validation chooses, that of the best rule; none if
+            no rule forecasts the window's last snapshots better than staying.
         """
         grams = self.window.grams()
         if not np.isfinite(grams).all():
@@ -260,13 +262,11 @@ class RuleForecaster:
         rules = self._rules
         if len(rates):
             rules = tuple(_scheduled(rule, rates, ahead) for rule in rules)
-        if len(rules) == 1:
-            return RuleForecast(self.window, grams, self._rows, rules[0]), np.empty(0)
-        table = [validation_errors(rule, grams, self._rows) for rule in rules]
-        best = int(np.argmin([errors.mean() for errors in table]))
-        if not table[best].mean() < 1.0:
-            return None, table[best]
-        return RuleForecast(self.window, grams, self._rows, rules[best]), table[best]
+        if len(rules) > 1 and not self._try_all:
+            errors = [validation_errors(rule, grams, self._rows).mean() for rule in rules]
+            best = int(np.argmin(errors))
+            rules = (rules[best],) if errors[best] < 1.0 else ()
+        return [RuleForecast(self.window, grams, self._rows, rule) for rule in rules]
 
     def errors(self) -> NDArray[np.float64]:
         """Cross-validation errors of the first rule on the window as it is."""
@@ -310,9 +310,9 @@ class OperatorForecaster:
         """Not known before the first snapshot: 0."""
         return 0
 
-    def fit(self) -> tuple[OperatorForecast, NDArray[np.float64]]:
+    def fit(self) -> list[OperatorForecast]:
         """Return the operator's forecasts."""
-        return OperatorForecast(self.operator), np.empty(0)
+        return [OperatorForecast(self.operator)]
 
     def state_dict(self) -> dict:
         """Return what goes on with the same bits when loaded."""

@@ -22,6 +22,7 @@ from koopcore.torch._aside import aside
 PATIENCE = 2  # rungs of the ladder in a row on which the loss may rise before the climb ends
 LONGEST = 25_600  # optimizer steps; the default ladder reaches at least this far
 TIME_CONSTANTS = (10, 100, 1_000, 10_000)  # horizons of the flow fitted to gradients
+BEYOND_AVERAGES = (0.0, 0.55, 1.55, 3.55, 7.55)  # horizons in windows: noise leaves few to try
 CONFIDENCE = 2.0  # standard errors by which the mean of several paired trial losses must fall
 
 
