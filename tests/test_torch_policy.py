@@ -89,7 +89,7 @@ def test_ledger_state_goes_on_alike():
 def test_pace_pauses_grow_with_refusals_and_end_with_a_jump():
     pace, pauses = Pace(), []
     for taken in (False, False, False, False, True, False):
-        pace.note(taken)
+        pace.note(taken, confirmed=taken)
         pauses.append(pace.windows)
     assert pauses == [*sorted(pauses[:4]), 0, 0]
     assert pauses[0] == 0 < pauses[1] < pauses[3]

@@ -45,7 +45,7 @@ class Outcome:
 def attempt(
     engine: Engine,
     outcome: Outcome,
-    horizons: Sequence[int],
+    ladder: Callable[[Forecast], Sequence[int]],
     rung: int | None,
     trust: TrustRegion,
     affordable: Callable[[], bool],
@@ -71,7 +71,7 @@ def attempt(
     engine.keep_jump()
     best: tuple[Forecast, Choice] | None = None
     for forecast in forecasts:
-        choice = _climb(engine, forecast, horizons, trust, affordable, here, rung)
+        choice = _climb(engine, forecast, ladder(forecast), trust, affordable, here, rung)
         outcome.tried += choice.tried
         outcome.losses += choice.losses
         outcome.loss_after = float(np.nanmin([outcome.loss_after, choice.loss_best, math.inf]))

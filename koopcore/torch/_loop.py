@@ -154,7 +154,7 @@ class AttemptLoop(OptimizerHook):
             kind = f"forecast {type(error).__name__}"
             self._refuse(outcome, kind, f"forecast failed: {error}", error)
         taken = outcome.horizon > 0
-        self._pace.note(taken)
+        self._pace.note(taken, confirmed=outcome.harmed is False)
         if taken:
             self._refresh_batch_norm()
         self._attempts_left -= 1
@@ -184,9 +184,10 @@ class AttemptLoop(OptimizerHook):
         if evaluation is not None:
             evaluation.follow(self._model)
         if self._trial_given:
-            # What can be undone need not be feared: the radius learns nothing then.
-            undo = self._engine.options.rollback
-            length = math.nan if undo else outcome.displacement
+            # The radius learns nothing where a jump can be undone, and nothing from the noise
+            # of an iterate where snapshots are averages.
+            fearless = self._engine.options.rollback or self._engine.recorder.averages
+            length = math.nan if fearless else outcome.displacement
             self._trust.jumped(length, outcome.loss_before)
 
     def _choose(self, outcome: Outcome, start: float) -> None:
@@ -199,7 +200,7 @@ class AttemptLoop(OptimizerHook):
         attempt(
             self._engine,
             outcome,
-            self._ladder(),
+            lambda forecast: self._ladder(getattr(forecast, "share", 1.0)),
             self._rung,
             self._trust,
             lambda: self._engine.trial.evaluations < allowed,
@@ -211,16 +212,16 @@ class AttemptLoop(OptimizerHook):
         if outcome.horizon and self._engine.samples:
             self._rung = self._ladder().index(outcome.horizon)
 
-    def _ladder(self) -> tuple[int, ...]:
-        """Return the horizons to try, in optimizer steps."""
+    def _ladder(self, share: float = 1.0) -> tuple[int, ...]:
+        """Return the horizons to try, in optimizer steps, with a rule that sees this share."""
         options = self._engine.options
         if options.horizons is not None:
             return options.horizons
         if self._engine.samples:
             return TIME_CONSTANTS
         if self._engine.recorder.averages:
-            span = options.window * self._engine.every
-            return tuple(max(1, round(share * span)) for share in BEYOND_AVERAGES)
+            span = share * options.window * self._engine.every
+            return tuple(max(1, round(windows * span)) for windows in BEYOND_AVERAGES)
         return default_horizons(options.window, self._engine.every)
 
     def _refuse(self, outcome: Outcome, kind: str, reason: str, error: Exception) -> None:
@@ -237,7 +238,8 @@ class AttemptLoop(OptimizerHook):
         )
         snapshots = max(1, options.window // 10) if engine.samples else options.window
         steps = snapshots * engine.every
-        pause = self._pace.windows * steps
+        # Windows that grow make attempts rarer by themselves.
+        pause = 0 if options.growth else self._pace.windows * steps
         if self._trial_given:
             trials = max([FEWEST_TRIALS, *(jump.trials for jump in self.history[-3:])])
             pause = max(pause, self._agreed(self._ledger.steps_until(trials)) - steps)

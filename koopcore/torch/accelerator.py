@@ -35,7 +35,7 @@ MINI_BATCH: dict[str, Any] = {
     "average": 10,
     "growth": 0.5,
     "ema": 0.98,
-    "max_overhead": 0.1,
+    "max_overhead": 0.15,
 }
 AVERAGING_ONLY = MINI_BATCH | {
     "rule": (UniformAverage(), UniformAverage(last=5)),

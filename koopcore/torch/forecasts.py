@@ -50,6 +50,7 @@ class RuleForecast:
         self._window, self._grams = window, grams
         self._coefficients = _fit(rule, grams, rows)
         self.rule = repr(rule)
+        self.share = (getattr(rule, "last", None) or grams.shape[1]) / grams.shape[1]
 
     def coefficients(self, horizon: float) -> NDArray[np.float64]:
         """Coefficients on the snapshots, (operators, snapshots)."""

@@ -113,15 +113,20 @@ class Pace:
     """Back-off: after the second refusal in a row, pauses of 1, 2, 3, ... windows.
 
     In a run of T windows that are all refused about ``sqrt(2 T)`` attempts are made: their share of
-    the cost tends to zero, while a run that turns for the better later is not given up.
+    the cost tends to zero, while a run that turns for the better later is not given up. A jump
+    ends the pauses only when the next trial has confirmed it, so that jumps and roll-backs
+    in turn become rarer too.
     """
 
     def __init__(self) -> None:
         self.refusals = 0
 
-    def note(self, taken: bool) -> None:
-        """Note how an attempt ended."""
-        self.refusals = 0 if taken else self.refusals + 1
+    def note(self, taken: bool, confirmed: bool) -> None:
+        """Note how an attempt ended, and whether its trial confirmed the jump before it."""
+        if confirmed:
+            self.refusals = 0
+        if not taken:
+            self.refusals += 1
 
     @property
     def windows(self) -> int:
