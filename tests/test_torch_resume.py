@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from training_runs import differs, everything, train  # noqa: E402
 
+from koopcore.rules import Dynamics, Secant  # noqa: E402
 from koopcore.torch import KoopmanAccelerator  # noqa: E402
 
 STEPS = 60
@@ -76,6 +77,7 @@ def _decisions(accelerator):
         {"decay": 0.7, "state": "carry"},
         {"state": "carry", "acceptance": "layer", "rollback": True, "growth": 0.5},
         {"average": 2, "storage": torch.bfloat16, "control": "lr"},
+        {"ema": 0.9, "mode": "auto", "rule": [Dynamics(), Secant()], "select": "trial"},
     ],
     ids=str,
 )

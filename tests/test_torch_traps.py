@@ -146,11 +146,12 @@ def _pickled(run):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, _pickled])
-def test_a_copy_of_a_run_goes_on_by_itself_with_the_same_bits(copied):
+@pytest.mark.parametrize("options", [{"state": "carry"}, {"ema": 0.9}, {"observe": "gradients"}])
+def test_a_copy_of_a_run_goes_on_by_itself_with_the_same_bits(copied, options):
     model, _ = regression(hidden=3)
     loss = _Loss(torch.float32)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    accelerator = _accelerated(model, optimizer, loss, state="carry").attach()
+    accelerator = _accelerated(model, optimizer, loss, **options).attach()
     train(model, optimizer, loss, 6)
     twin = copied((model, optimizer, accelerator))
     assert len(optimizer._optimizer_step_post_hooks) == 1
@@ -159,7 +160,8 @@ def test_a_copy_of_a_run_goes_on_by_itself_with_the_same_bits(copied):
     assert accelerator.stats.steps == 6
     train(model, optimizer, loss, 6)
     assert not differs(everything(model, optimizer), everything(*twin[:2]))
-    assert twin[2].stats.attempts == accelerator.stats.attempts == 3
+    assert twin[2].stats.attempts == accelerator.stats.attempts > 1
+    assert accelerator.stats.taken > 0
     twin[2].detach()
     with pytest.raises(RuntimeError, match="attached already"):
         accelerator.attach()

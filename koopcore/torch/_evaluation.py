@@ -19,6 +19,16 @@ MODES = ("jump", "evaluate", "auto")
 TOO_MANY = 2  # jumps that did harm beyond those that did not, after which "auto" stops jumping
 
 
+class _Decay:
+    """`get_ema_multi_avg_fn`, whose function cannot be pickled."""
+
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+
+    def __call__(self, averaged: Any, current: Any, count: Any) -> None:
+        get_ema_multi_avg_fn(self._decay)(averaged, current, count)
+
+
 class Evaluation:
     """The average, and whether jumps go to training or to it.
 
@@ -32,7 +42,7 @@ class Evaluation:
 
     def __init__(self, model: nn.Module, mode: str, decay: float) -> None:
         self.mode = mode
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.average = AveragedModel(model, multi_avg_fn=_Decay(decay))
         self._harmed = self._lasted = 0
 
     @property
