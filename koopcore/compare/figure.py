@@ -146,4 +146,5 @@ def _add_legend(figure, comparison: Comparison) -> None:
     if n_seeds > 1:
         thin = f"single seeds ({n_seeds}); thick: median"
         handles.append(Line2D([], [], color="#777777", lw=0.6, label=thin))
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+    columns = max(2, int(figure.get_figwidth() / 2.2))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
