@@ -141,7 +141,7 @@ def test_compare_small_run_writes_its_files_and_prints_the_table(tmp_path):
     assert "\x1b" not in result.output
     assert "%|" not in result.output
     table = (out / "table.md").read_text()
-    assert table.count("| koopcore |") == 2 * 4 + 2 * 2  # workloads with and without held-out
+    assert table.count("| koopcore |") == 3 * 4 + 3 * 2  # targets at two shares, and the verdict
     assert "step-equivalent" in table
     again, _ = run("compare", *arguments, "--resume")  # nothing is left to run
     assert again.exit_code == 0

@@ -11,7 +11,7 @@ from typing import Any
 
 def describe(threads: int) -> dict[str, Any]:
     """Return versions, processor and thread count as a plain dict."""
-    packages = ("koopcore", "torch", "numpy", "scikit-learn")
+    packages = ("koopcore", "torch", "numpy", "scikit-learn", "mlxtend")
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},
