@@ -42,10 +42,11 @@ def koopcore_context(
 class _AcceleratorMeter:
     """Reads the counters of a KoopmanAccelerator."""
 
-    evaluated = None
-
     def __init__(self, accelerator: KoopmanAccelerator) -> None:
         self._accelerator = accelerator
+        # What the preset for mini-batches keeps for evaluation; the trained model without.
+        averaged = accelerator.averaged
+        self.evaluated = None if averaged is None else averaged.module
 
     @property
     def seconds(self) -> float:
@@ -63,8 +64,7 @@ class Koopcore:
     ----------
     name : str
     **options
-        Arguments beyond the preset. ``rule=Secant(over=None)`` or ``rule=Anderson()``, of
-        `koopcore.rules`, put a rival's forecast in the same window, ladder and trial.
+        Arguments beyond the preset.
     """
 
     def __init__(self, name: str = "koopcore", **options: Any) -> None:
@@ -77,6 +77,28 @@ class Koopcore:
     ) -> Iterator[_AcceleratorMeter]:
         """Return a context in which the accelerator is hooked into the optimizer."""
         with koopcore_context(problem, optimizer, **self._options) as accelerator:
+            yield _AcceleratorMeter(accelerator)
+
+
+class Rule(Koopcore):
+    """A rival's rule of `koopcore.rules` in the same machinery: window, ladder, trial, roll-back.
+
+    Rules forecast trajectories of weights, so that a preset that observes gradients gives way to
+    ten snapshots, five steps apart.
+    """
+
+    def __init__(self, name: str, rule: Any) -> None:
+        super().__init__(name, rule=rule)
+
+    @contextmanager
+    def attach(
+        self, problem: Problem, optimizer: torch.optim.Optimizer
+    ) -> Iterator[_AcceleratorMeter]:
+        """Return a context in which the accelerator is hooked into the optimizer."""
+        options = dict(self._options)
+        if problem.preset == "full_batch":
+            options |= {"observe": "weights", "window": 10, "every": 5}
+        with koopcore_context(problem, optimizer, **options) as accelerator:
             yield _AcceleratorMeter(accelerator)
 
 

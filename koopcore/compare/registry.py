@@ -69,7 +69,7 @@ def make(spec: str, budget: int) -> Method:
     """
     from koopcore.rules import Anderson, Secant
 
-    from .accelerated import Forecast, Identity, Koopcore
+    from .accelerated import Forecast, Identity, Koopcore, Rule
     from .averages import EMA, LAWA, SWA
     from .methods import Bare, FasterRate
 
@@ -78,8 +78,8 @@ def make(spec: str, budget: int) -> Method:
     makers = {
         "bare": Bare,
         "koopcore": Koopcore,
-        "secant": lambda: Koopcore("secant", rule=Secant(over=None)),
-        "anderson": lambda: Koopcore("anderson", rule=Anderson()),
+        "secant": lambda: Rule("secant", Secant(over=None)),
+        "anderson": lambda: Rule("anderson", Anderson()),
         "identity": Identity,
         "forecast": lambda: Forecast(int(float(value))),
         "ema": lambda: EMA(float(value)),

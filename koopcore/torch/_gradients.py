@@ -124,7 +124,9 @@ class GradientForecaster:
         # keep the digits of the last, small steps however far the run has come.
         self._weight_changes, self._gradient_changes = rows(capacity - 1), rows(capacity - 1)
         self._newest, self._coming = rows(2), rows(2)  # weights, gradient
-        self._change = rows(2)
+        self._change, self._flat = rows(2), rows(1)[0]
+        self._coming_views = [layout.views(row) for row in self._coming]
+        self._flat_views = layout.views(self._flat)
         self._weight_products = np.zeros((capacity - 1, capacity - 1))
         self._mixed_products = np.zeros((capacity - 1, capacity - 1))
         self._count = self._next = 0
@@ -142,11 +144,13 @@ class GradientForecaster:
         changes = (self._weight_changes, self._gradient_changes)
         return (*changes, self._newest, self._coming, self._change)
 
+    @torch.no_grad()
     def before_step(self) -> None:
         """Take the weights that the coming step's gradient will belong to."""
-        self._layout.gather(self._parameters, self._coming[0])
+        torch._foreach_copy_(self._coming_views[0], self._layout.sources(self._parameters))
         self._before = True
 
+    @torch.no_grad()
     def push(self, tensors: Sequence[torch.Tensor]) -> None:
         """Append the pair of the weights before the last step and its gradient.
 
@@ -165,7 +169,7 @@ class GradientForecaster:
                 f"parameter {name!r} has no gradient after the step; with observe='gradients' "
                 "gradients must not be set to None before the step has ended"
             )
-        self._layout.gather(grads, self._coming[1])
+        torch._foreach_copy_(self._coming_views[1], self._layout.sources(grads))
         torch.sub(self._coming, self._newest, out=self._change)
         new = _products(self._change, self._change)
         if not np.isfinite(new).all():
@@ -212,16 +216,17 @@ class GradientForecaster:
         changes = len(self._order)
         return -np.triu(np.ones((changes, changes)))
 
+    @torch.no_grad()
     def combine(self, on_differences: NDArray[np.float64], out: Sequence[torch.Tensor]) -> None:
         """Write the newest weights plus a combination of differences to the tensors."""
-        weights = np.zeros((self.capacity - 1, 1))
-        weights[self._order, 0] = on_differences @ self.differences()
-        rows = self._weight_changes
-        if rows.device.type == "cpu":
-            flat = torch.from_numpy(_core.combine(rows.numpy().T, weights)[:, 0])
-        else:
-            flat = torch.from_numpy(weights[:, 0]).to(rows) @ rows
-        self._layout.scatter(self._newest[0] + flat, out)
+        weights = np.zeros(self.capacity - 1)
+        weights[self._order] = on_differences @ self.differences()
+        # In the precision of the rows: what is rounded is the jump, not the weights.
+        torch.mv(
+            self._weight_changes.t(), torch.from_numpy(weights).to(self._newest), out=self._flat
+        )
+        self._flat += self._newest[0]
+        torch._foreach_copy_(self._layout.sources(out), self._flat_views)
 
     def clear(self) -> None:
         """Forget all pairs."""
