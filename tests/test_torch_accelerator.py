@@ -395,14 +395,3 @@ def test_repeated_refusals_make_attempts_rarer_without_end():
     ) as accelerator:
         _train(model, optimizer, loss, 210)
     assert [jump.step for jump in accelerator.history] == [10, 20, 40, 70, 110, 160]
-
-
-def test_compiled_model_is_accepted():
-    model, loss, _, _ = _regression()
-    compiled = torch.compile(model, backend="eager")
-    optimizer = torch.optim.SGD(compiled.parameters(), lr=0.3)
-    with KoopmanAccelerator(
-        compiled, optimizer, trial_loss=loss, max_overhead=None, window=6, every=1
-    ) as accelerator:
-        _train(compiled, optimizer, loss, 6)
-    assert accelerator.stats.taken == 1

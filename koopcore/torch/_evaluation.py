@@ -13,9 +13,11 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from koopcore.torch import _arguments
 from koopcore.torch.trial import RefusedJump, Trial
 
 MODES = ("jump", "evaluate", "auto")
+DECAY = 0.98  # of the average where a mode needs one and none is given
 TOO_MANY = 2  # jumps that did harm beyond those that did not, after which "auto" stops jumping
 
 
@@ -98,3 +100,14 @@ class Evaluation:
         """Take up the average of another run."""
         self.average.load_state_dict(state["average"])
         self._harmed, self._lasted = int(state["harmed"]), int(state["lasted"])
+
+
+def evaluation_of(model: nn.Module, mode: str, ema: float | None, trial: bool) -> Evaluation | None:
+    """Check the user's `mode` and `ema`; None where there is nothing for evaluation."""
+    mode = _arguments.choice("mode", mode, MODES)
+    ema = _arguments.number("ema", ema, 0.0, 1.0, optional=True)
+    if mode != "jump" and not trial:
+        raise ValueError(f"mode={mode!r} needs a trial_loss")
+    if mode == "jump" and ema is None:
+        return None
+    return Evaluation(model, mode, DECAY if ema is None else ema)

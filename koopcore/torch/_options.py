@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -38,6 +38,12 @@ class Options:
     storage: torch.dtype | str | None
     operator: WindowDMD | StreamingDMD | None
     published: bool = False  # operators of the paper in the place of window and rule
+
+    ARGUMENTS: ClassVar[tuple[str, ...]] = (
+        *("observe", "partition", "rule", "select", "window", "every", "average", "decay"),
+        *("growth", "horizons", "start_step", "acceptance", "state", "rollback", "control"),
+        *("storage", "operator"),
+    )
 
     @classmethod
     def checked(

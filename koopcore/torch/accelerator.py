@@ -10,40 +10,17 @@ import torch
 from torch import nn
 
 from koopcore import StreamingDMD, WindowDMD
-from koopcore.rules import Polynomial, UniformAverage
 from koopcore.torch import _arguments
-from koopcore.torch._dogra_redman import partition_of
-from koopcore.torch._evaluation import MODES, Evaluation
+from koopcore.torch._evaluation import evaluation_of
 from koopcore.torch._loop import AttemptLoop
 from koopcore.torch._options import Options
+from koopcore.torch._presets import Presets
 from koopcore.torch.policy import Ledger, TrustRegion
 from koopcore.torch.recorder import unwrapped
 from koopcore.torch.results import AcceleratorStats, Jump
 
-FULL_BATCH: dict[str, Any] = {
-    "observe": "gradients",
-    "window": 30,
-    "every": 1,
-    "rollback": True,
-    "max_overhead": 1.0,
-}
-MINI_BATCH: dict[str, Any] = {
-    "rule": (Polynomial(1), Polynomial(1, last=5)),
-    "select": "trial",
-    "window": 10,
-    "every": 10,
-    "average": 10,
-    "growth": 0.5,
-    "ema": 0.98,
-    "max_overhead": 0.15,
-}
-AVERAGING_ONLY = MINI_BATCH | {
-    "rule": (UniformAverage(), UniformAverage(last=5)),
-    "horizons": (1,),
-}
 
-
-class KoopmanAccelerator(AttemptLoop):
+class KoopmanAccelerator(Presets, AttemptLoop):
     """Jump ahead along the forecast of the weights, whenever a trial says that it helps.
 
     Every `every` steps of `optimizer` the trained parameters are recorded. A full window gives
@@ -226,27 +203,8 @@ class KoopmanAccelerator(AttemptLoop):
         log_fn: Callable[[dict, int], object] | None = None,
         operator: WindowDMD | StreamingDMD | None = None,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name in Options.ARGUMENTS}
         _arguments.check_types(model, optimizer, trial_loss, log_fn)
-        options = Options.checked(
-            observe=observe,
-            partition=partition,
-            rule=rule,
-            select=select,
-            window=window,
-            every=every,
-            average=average,
-            decay=decay,
-            growth=growth,
-            horizons=horizons,
-            start_step=start_step,
-            acceptance=acceptance,
-            state=state,
-            rollback=rollback,
-            control=control,
-            storage=storage,
-            operator=operator,
-            trial=trial_loss is not None,
-        )
         ledger = Ledger(
             _arguments.number("max_overhead", max_overhead, 0.0, math.inf, optional=True),
             _arguments.number("trial_cost", trial_cost, 0.0, math.inf, optional=True),
@@ -255,140 +213,14 @@ class KoopmanAccelerator(AttemptLoop):
         super().__init__(
             model,
             optimizer,
-            options,
+            Options.checked(**given, trial=trial_loss is not None),
             ledger,
             TrustRegion(cap),
             trial_loss,
             bn_loader,
             log_fn,
-            self._evaluation_of(model, mode, ema, trial_loss is not None),
+            evaluation_of(unwrapped(model), mode, ema, trial_loss is not None),
         )
-
-    @staticmethod
-    def _evaluation_of(
-        model: nn.Module, mode: str, ema: float | None, trial: bool
-    ) -> Evaluation | None:
-        mode = _arguments.choice("mode", mode, MODES)
-        ema = _arguments.number("ema", ema, 0.0, 1.0, optional=True)
-        if mode != "jump" and not trial:
-            raise ValueError(f"mode={mode!r} needs a trial_loss")
-        if mode == "jump" and ema is None:
-            return None
-        return Evaluation(unwrapped(model), mode, 0.98 if ema is None else ema)
-
-    @classmethod
-    def full_batch(
-        cls,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        trial_loss: Callable[[nn.Module], object],
-        **options: Any,
-    ) -> KoopmanAccelerator:
-        """Return an accelerator for losses without noise: full batches, differential equations.
-
-        Forecasts from gradients, tried every third step and undone if they did harm. It may cost
-        as much as training itself (``max_overhead=1``), which its jumps repay. `trial_loss` should
-        be the training loss itself. `options` of `KoopmanAccelerator` replace those of the preset.
-        """
-        return cls(model, optimizer, trial_loss=trial_loss, **FULL_BATCH | options)
-
-    @classmethod
-    def mini_batch(
-        cls,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        trial_loss: Callable[[nn.Module], object],
-        **options: Any,
-    ) -> KoopmanAccelerator:
-        """Return an accelerator for mini-batches.
-
-        Snapshots are averages, the windows grow with the run, forecasts are lines through the whole
-        window and through its second half, and an average that follows the jumps is kept for
-        evaluation (`averaged`). `trial_loss` should be that of some 256 samples or more, always the
-        same. `options` of `KoopmanAccelerator` replace those of the preset.
-        """
-        return cls(model, optimizer, trial_loss=trial_loss, **MINI_BATCH | options)
-
-    @classmethod
-    def averaging_only(
-        cls,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        trial_loss: Callable[[nn.Module], object],
-        **options: Any,
-    ) -> KoopmanAccelerator:
-        """Return an accelerator that jumps to averages of the past, never ahead.
-
-        The control beside `mini_batch`: what of its gain is the averages' alone.
-        """
-        return cls(model, optimizer, trial_loss=trial_loss, **AVERAGING_ONLY | options)
-
-    @classmethod
-    def dogra_redman(
-        cls,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        *,
-        t1: int,
-        t2: int,
-        horizon: int,
-        q: int | dict[str, int | None] | None = None,
-        trial_loss: Callable[[nn.Module], object] | None = None,
-        log_fn: Callable[[dict, int], object] | None = None,
-    ) -> KoopmanAccelerator:
-        """Return the published method, to test what it claims (Dogra and Redman, NeurIPS 2020).
-
-        The raw weights after steps `t1` to `t2` are kept, one operator ``U = F' pinv(F)`` is fitted
-        to each chunk of `q` of a unit's weights, and at step `t2` the weights are put `horizon`
-        steps ahead by ``U^horizon``: once, untried, at whatever cost. Only a forecast that is not
-        finite is refused.
-
-        Parameters
-        ----------
-        model, optimizer, log_fn
-            As for `KoopmanAccelerator`.
-        t1, t2 : int
-            Optimizer steps, counted from 1, of the first and the last snapshot.
-        horizon : int
-            Steps to jump at `t2`, the paper's T.
-        q : int, dict or None
-            Weights per operator: 1 for single-weight, more for quasi-node operators; None: whole
-            nodes; a dict of regular expressions over parameter names to these.
-        trial_loss : callable, optional
-            Given one, the jump is taken only if it lowers this loss, which the paper does not ask.
-
-        Examples
-        --------
-        >>> import torch
-        >>> from koopcore.torch import KoopmanAccelerator
-        >>> model = torch.nn.Linear(3, 2)
-        >>> optimizer = torch.optim.Adadelta(model.parameters())
-        >>> with KoopmanAccelerator.dogra_redman(
-        ...     model, optimizer, q=2, t1=5, t2=20, horizon=10
-        ... ) as accelerator:
-        ...     for _ in range(30):
-        ...         optimizer.zero_grad()
-        ...         model(torch.ones(4, 3)).square().sum().backward()
-        ...         optimizer.step()
-        >>> [(jump.step, jump.horizon) for jump in accelerator.jumps]
-        [(20, 10)]
-        """
-        t1 = _arguments.integer("t1", t1, at_least=1)
-        t2 = _arguments.integer("t2", t2, at_least=t1 + 2)
-        accelerator = cls(
-            model,
-            optimizer,
-            trial_loss=trial_loss,
-            partition=partition_of(q),
-            window=t2 - t1 + 1,
-            every=1,
-            horizons=[horizon],
-            start_step=t1 - 1,
-            max_overhead=None,
-            log_fn=log_fn,
-        )
-        accelerator._publish()
-        return accelerator
 
     @property
     def jumps(self) -> list[Jump]:
