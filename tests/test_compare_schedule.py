@@ -99,7 +99,10 @@ def test_without_resume_the_file_is_started_anew(tmp_path):
     [
         ({"seeds": 0}, "seeds must be 1 to 100, got 0"),
         ({"seeds": 101}, "seeds must be 1 to 100, got 101"),
-        ({"methods": ("lion",)}, "unknown method 'lion'; known methods: bare, koopcore, forecast, ema"),
+        (
+            {"methods": ("lion",)},
+            "unknown method 'lion'; known methods: bare, koopcore, forecast, ema",
+        ),
     ],
 )
 def test_plan_refuses_what_cannot_run(changes, message):
