@@ -125,7 +125,7 @@ class Follower:
         self.buffer_names = [name for name in self.layout.names if name not in parameters]
         self.state = [_own(tensors[name]) for name in self.layout.names]
         self.buffers = [b.detach().clone() for b in model.buffers()]
-        self.averages = [[torch.empty_like(t) for t in self.state] for _ in self.decays]
+        self.averages = [[torch.zeros_like(t) for t in self.state] for _ in self.decays]
         self.recorder = Recorder(self.state, every, average)
         self.window = make_window(self.layout, window, like=self.state, storage=storage)
         self.signature, self.trained = signature(model), list(parameters)
