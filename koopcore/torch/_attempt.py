@@ -20,6 +20,7 @@ from koopcore.torch.trial import (
     losses_here,
 )
 
+LEAST_GAIN = 0.003  # of a jump by gradients: it costs the optimizer its footing
 REFUSED = "no forecast lowers the trial loss"
 ROLLED_BACK = "the last jump has done harm: back to before it"
 TAKEN = "the forecast lowers the trial loss"
@@ -115,6 +116,7 @@ def _climb(
         affordable,
         here,
         rung,
+        LEAST_GAIN if engine.samples else 0.0,
     )
 
 

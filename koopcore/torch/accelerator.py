@@ -15,7 +15,7 @@ from koopcore.torch._evaluation import evaluation_of
 from koopcore.torch._loop import AttemptLoop
 from koopcore.torch._options import Options
 from koopcore.torch._presets import Presets
-from koopcore.torch.policy import Ledger, TrustRegion
+from koopcore.torch.policy import PATIENCE, Ledger, TrustRegion
 from koopcore.torch.recorder import unwrapped
 from koopcore.torch.results import AcceleratorStats, Jump
 
@@ -104,7 +104,7 @@ class KoopmanAccelerator(Presets, AttemptLoop):
         history does not survive a jump.
     rollback : bool, default False
         Keep a copy of weights and optimizer state at every jump, and go back to it if the trial
-        loss at the next attempt is above the one before the jump.
+        loss at the next attempt is more than half above the one before the jump.
     control : "lr", optional
         Let the learning rate (of the optimizer's first parameter group) enter the fit of
         `koopcore.rules.Dynamics` as a known input, for runs with a schedule: it is the change per
@@ -215,7 +215,7 @@ class KoopmanAccelerator(Presets, AttemptLoop):
             optimizer,
             Options.checked(**given, trial=trial_loss is not None),
             ledger,
-            TrustRegion(cap),
+            TrustRegion(cap, PATIENCE if rollback else 0.0),
             trial_loss,
             bn_loader,
             log_fn,

@@ -10,6 +10,7 @@ import math
 
 LONGEST_PAUSE = 2**20  # windows
 FEWEST_TRIALS = 3  # the present weights and two forecasts: less tells nothing
+PATIENCE = 0.5  # of a jump that can be undone: the optimizer may take a few steps to settle
 CLIP = 3.0  # a step that took this many usual steps was held up by something else
 
 
@@ -146,9 +147,12 @@ class TrustRegion:
     ----------
     cap : float or None
         The user's limit.
+    patience : float
+        Share of the loss before a jump by which the loss one window later may be above it.
     """
 
-    def __init__(self, cap: float | None = None) -> None:
+    def __init__(self, cap: float | None = None, patience: float = 0.0) -> None:
+        self._patience = patience
         self._cap = math.inf if cap is None else cap
         self.learned = math.inf
         self._last: tuple[float, float] | None = None  # length, trial loss before the jump
@@ -182,7 +186,7 @@ class TrustRegion:
             return None
         length, before = self._last
         self._last = None
-        harmed = not loss <= before
+        harmed = not loss <= before + self._patience * abs(before)
         if math.isnan(length):
             return harmed
         if harmed:

@@ -228,14 +228,19 @@ def default_horizons(window: int, every: int) -> tuple[int, ...]:
     return tuple(ladder)
 
 
-def improves(after: NDArray[np.float64], before: NDArray[np.float64]) -> bool:
+def improves(
+    after: NDArray[np.float64], before: NDArray[np.float64], least_gain: float = 0.0
+) -> bool:
     """Tell whether losses have fallen: one, or the mean of several by more than their noise.
 
-    Several are compared in pairs: the mean difference must be below ``-2`` standard errors.
+    Several are compared in pairs: the mean difference must be below ``-2`` standard errors. Either
+    must fall by more than the share `least_gain` of what it was.
     """
     if not np.isfinite(after).all():
         return False
     gain = before - after
+    if gain.mean() <= least_gain * abs(float(before.mean())):
+        return False
     if len(gain) == 1:
         return bool(gain[0] > 0.0)
     error = gain.std(ddof=1) / math.sqrt(len(gain))
@@ -250,6 +255,7 @@ def choose_horizon(
     affordable: Callable[[], bool] = lambda: True,
     here: NDArray[np.float64] | None = None,
     start: int | None = None,
+    least_gain: float = 0.0,
 ) -> Choice:
     """Climb the ladder of horizons and return the one with the lowest trial loss.
 
@@ -274,6 +280,8 @@ def choose_horizon(
     start : int, optional
         Rung to begin at, the best one of last time: the climb goes up from it as long as the loss
         falls, or else down.
+    least_gain : float, optional
+        Share of the present loss that a forecast must gain.
 
     Raises
     ------
@@ -294,7 +302,7 @@ def choose_horizon(
             "forecast not finite",
             f"forecast or trial loss is not finite at the first horizon, {horizons[0]} steps",
         )
-    best = climb.best if improves(climb.best_losses, here) else 0
+    best = climb.best if improves(climb.best_losses, here, least_gain) else 0
     after = float(climb.best_losses.mean()) if climb.tried else math.nan
     return Choice(best, float(here.mean()), after, tuple(climb.tried), tuple(climb.losses))
 
