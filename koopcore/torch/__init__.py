@@ -18,5 +18,17 @@ except ModuleNotFoundError as error:
 from koopcore.torch.accelerator import KoopmanAccelerator
 from koopcore.torch.forecast_model import ForecastModel, Selection
 from koopcore.torch.results import AcceleratorStats, Jump
+from koopcore.torch.tensorboard import TensorBoardLog
+from koopcore.torch.trajectory import Trajectory, TrajectoryRecorder, load_trajectory
 
-__all__ = ["AcceleratorStats", "ForecastModel", "Jump", "KoopmanAccelerator", "Selection"]
+__all__ = [
+    "AcceleratorStats",
+    "ForecastModel",
+    "Jump",
+    "KoopmanAccelerator",
+    "Selection",
+    "TensorBoardLog",
+    "Trajectory",
+    "TrajectoryRecorder",
+    "load_trajectory",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ from koopcore.torch._presets import Presets
 from koopcore.torch.policy import PATIENCE, Ledger, TrustRegion
 from koopcore.torch.recorder import unwrapped
 from koopcore.torch.results import AcceleratorStats, Jump
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class KoopmanAccelerator(Presets, AttemptLoop):
@@ -237,6 +240,22 @@ class KoopmanAccelerator(Presets, AttemptLoop):
     def averaged(self) -> nn.Module | None:
         """The model for evaluation, a `torch.optim.swa_utils.AveragedModel`; None without `ema`."""
         return self._evaluation.average if self._evaluation is not None else None
+
+    def plot(self, steps: Any = None, losses: Any = None) -> Figure:
+        """Plot the losses with the jumps in them, and the spectrum over time.
+
+        Parameters
+        ----------
+        steps, losses : array of shape (k,), optional
+            Losses of your own, such as validation losses, after these optimizer steps.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from koopcore.plotting.training import plot_run
+
+        return plot_run(self.history, steps, losses)
 
     @property
     def stats(self) -> AcceleratorStats:

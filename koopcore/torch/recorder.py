@@ -185,7 +185,7 @@ class Recorder:
     ) -> None:
         self._parameters = list(parameters)
         self.every, self._average, self._decay = every, average, decay
-        self._means = [torch.empty_like(p) for p in self._current()] if self.averages else []
+        self._means = [torch.zeros_like(p) for p in self._current()] if self.averages else []
         self._entered = 0
 
     @property
