@@ -40,12 +40,12 @@ class GradientForecast:
         cross = change @ owner.turns @ change.T
         lengths = np.sqrt(np.maximum(np.diag(self._gram), 0.0))
         lengths[lengths == 0.0] = 1.0
-        squares, right = np.linalg.eigh(self._gram / np.outer(lengths, lengths))
+        squares, right = _eigh(self._gram / np.outer(lengths, lengths))
         kept = squares > RESOLVED * max(squares[-1], 0.0)
         # Rows orthonormal in the space of the weights, as combinations of the differences.
         basis = (right[:, kept] / np.sqrt(squares[kept])).T / lengths
         operator = basis @ cross @ basis.T
-        self._values, vectors = np.linalg.eigh((operator + operator.T) / 2.0)
+        self._values, vectors = _eigh((operator + operator.T) / 2.0)
         self._directions = vectors.T @ basis
         self._slopes = self._directions @ (change @ owner.slopes())
 
@@ -269,3 +269,13 @@ def _products(rows: torch.Tensor, others: torch.Tensor) -> NDArray[np.float64]:
     for a in range(0, rows.shape[1], CHUNK):
         total += rows[:, a : a + CHUNK].double() @ others[:, a : a + CHUNK].double().T
     return total.cpu().numpy()
+
+
+def _eigh(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenpairs by torch, with the threads that training has.
+
+    NumPy's BLAS would start threads of its own for matrices this small, and they would wait for
+    each other longer than they work wherever training keeps the cores busy.
+    """
+    values, vectors = torch.linalg.eigh(torch.from_numpy(matrix))
+    return values.numpy(), vectors.numpy()
