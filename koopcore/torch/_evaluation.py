@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from koopcore.torch import _arguments
-from koopcore.torch.trial import RefusedJump, Trial
+from koopcore.torch.trial import Trial
 
 MODES = ("jump", "evaluate", "auto")
 DECAY = 0.98  # of the average where a mode needs one and none is given
@@ -87,7 +87,7 @@ class Evaluation:
         with torch.no_grad():
             torch._foreach_copy_(trial.tensors, [own[name] for name in names])
             if not loss < trial.loss():
-                raise RefusedJump("average", "the average is better than the forecast")
+                return False
             torch._foreach_copy_([own[name] for name in names], forecast)
         return True
 

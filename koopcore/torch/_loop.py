@@ -155,7 +155,7 @@ class AttemptLoop(OptimizerHook):
             self._refuse(outcome, kind, f"forecast failed: {error}", error)
         taken = outcome.horizon > 0
         self._pace.note(taken, confirmed=outcome.harmed is False)
-        if taken:
+        if taken and self._jumps_in_training:
             self._refresh_batch_norm()
         self._attempts_left -= 1
         self.history.append(
@@ -172,13 +172,19 @@ class AttemptLoop(OptimizerHook):
         if self._log_fn is not None:
             self._log_fn(asdict(self.history[-1]), self._ledger.steps)
 
+    @property
+    def _jumps_in_training(self) -> bool:
+        return self._evaluation is None or self._evaluation.jumps_in_training
+
     def _take(self, outcome: Outcome) -> None:
         """Make a forecast the weights, or in mode "evaluate" those for evaluation."""
         assert outcome.forecast is not None
-        evaluation = self._evaluation
+        evaluation, engine = self._evaluation, self._engine
         if evaluation is not None and not evaluation.jumps_in_training:
-            evaluation.offer(self._engine.trial, list(self._engine.parameters), outcome.loss_after)
-            outcome.reason = "for evaluation: the forecast lowers the trial loss"
+            if evaluation.offer(engine.trial, list(engine.parameters), outcome.loss_after):
+                outcome.reason = "for evaluation: the forecast lowers the trial loss"
+            else:
+                outcome.horizon, outcome.reason = 0, "the average is better than the forecast"
             return
         self._engine.commit(outcome.forecast, outcome.horizon)
         if evaluation is not None:
