@@ -126,6 +126,8 @@ class AttemptLoop(OptimizerHook):
         """Start afresh if other parameters are trained than before; return whether they are."""
         changed = self._engine.refresh()
         if changed:
+            if self._evaluation is not None:
+                self._evaluation.forget()
             self._warn_once(
                 "parameters",
                 f"{self._here()}: other parameters are trained now; the window starts afresh",
