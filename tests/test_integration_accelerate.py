@@ -7,7 +7,7 @@ pytest.importorskip("accelerate")
 
 from accelerate import Accelerator  # noqa: E402
 from accelerate.optimizer import AcceleratedOptimizer  # noqa: E402
-from accelerate.state import AcceleratorState  # noqa: E402
+from accelerate.state import AcceleratorState, GradientState  # noqa: E402
 from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -20,9 +20,15 @@ IMAGES = (IMAGES / 16).float()
 
 @pytest.fixture(autouse=True)
 def _settings_of_no_other_test():
-    AcceleratorState._reset_state(reset_partial_state=True)  # one for the whole process
+    _reset()
     yield
+    _reset()
+
+
+def _reset():
+    """Forget what Accelerate keeps once for the whole process."""
     AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def _loss(model):
