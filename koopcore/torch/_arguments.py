@@ -14,9 +14,6 @@ from torch import nn
 from koopcore import StreamingDMD, WindowDMD
 from koopcore.rules import Dynamics, Rule
 
-STATES = ("keep", "reset", "carry")
-ACCEPTANCES = ("network", "layer")
-
 
 def check_types(model: object, optimizer: object, trial_loss: object, log_fn: object) -> None:
     """Refuse arguments of the wrong kind."""
