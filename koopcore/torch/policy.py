@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-LONGEST_PAUSE = 2**20  # windows
+UNLIMITED = 2**20  # trials, where there is no bound
 FEWEST_TRIALS = 3  # the present weights and two forecasts: less tells nothing
 PATIENCE = 0.5  # of a jump that can be undone: the optimizer may take a few steps to settle
 CLIP = 3.0  # a step that took this many usual steps was held up by something else
@@ -67,7 +67,7 @@ class Ledger:
     def affordable_trials(self, running: float = 0.0) -> int:
         """Trials that may be made now; `running` seconds of the present attempt are not booked."""
         if self._limit is None:
-            return LONGEST_PAUSE
+            return UNLIMITED
         left = self._limit * self._training() - self._own()
         left -= running if self._trial_cost is None else 0.0
         return max(0, int(left / max(self._unit(), 1e-12)))
