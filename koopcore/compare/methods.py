@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -30,8 +30,12 @@ class Meter(Protocol):
     jumps : sequence
         Attempts in time order, each with `step`, `horizon`, `loss_before`, `loss_after`, `taken`.
     evaluated : torch.nn.Module or None
-        The model to evaluate (an average, say), ready: reading it must cost nothing. None: the
-        one that is trained.
+        The model to evaluate (an average, say). None: the one that is trained. Reading it is on
+        the clock, so it may be formed then.
+    optimizer : torch.optim.Optimizer or None
+        What the loop steps instead of the optimizer that the method was given. None: that one.
+    spectra : dict of lists
+        Eigenvalues of some of the method's fits, as in `results.Run`.
     """
 
     @property
@@ -42,6 +46,12 @@ class Meter(Protocol):
 
     @property
     def evaluated(self) -> torch.nn.Module | None: ...  # noqa: D102
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer | None: ...  # noqa: D102
+
+    @property
+    def spectra(self) -> dict[str, list[Any]]: ...  # noqa: D102
 
 
 class Method(Protocol):
@@ -63,6 +73,8 @@ class Idle:
     seconds: float = 0.0
     jumps: tuple = ()
     evaluated: torch.nn.Module | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    spectra: dict[str, list[Any]] = field(default_factory=dict)
 
 
 class Bare:

@@ -20,7 +20,7 @@ from typing import Any
 
 from .baselines import TUNING_SEED
 
-FORMAT = "koopcore-compare/2"
+FORMAT = "koopcore-compare/3"
 
 # The columns of a curve that targets are set on, by the kind of target.
 COLUMNS = {"train": "train_loss", "heldout": "heldout_loss"}
@@ -68,6 +68,12 @@ class Run:
     scores : dict of str to Score
         By target: ``train@75``, ``train@100``, and with held-out data ``heldout@75`` and
         ``heldout@100``; see `protocol`.
+    violations : list of str
+        What the harness caught the method at, or the error it stopped with; a run with any is
+        scored infinity everywhere.
+    spectra : dict of lists
+        Eigenvalues of some of the method's fits: ``step``, ``kind`` (text), ``real`` and ``imag``
+        (lists of numbers), one entry per fit; empty where there are none.
     """
 
     workload: str
@@ -83,6 +89,8 @@ class Run:
     trials: int
     overhead_seconds: float
     scores: dict[str, Score] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+    spectra: dict[str, list[Any]] = field(default_factory=dict)
 
     def final(self, column: str) -> float | None:
         """Return a column's last entry within the budget, or None if there is no such column."""
