@@ -57,7 +57,9 @@ class Planted:
 
     @contextmanager
     def attach(self, problem, optimizer):
-        meter = SimpleNamespace(seconds=0.0, jumps=[], evaluated=None, steps=0)
+        meter = SimpleNamespace(
+            seconds=0.0, jumps=[], evaluated=None, steps=0, optimizer=None, spectra={}
+        )
 
         def hook(*_):
             meter.steps += 1

@@ -15,96 +15,108 @@ For each optimizer and seed:
 
 A step-equivalent is one optimizer step (forward and backward pass, about three forward passes).
 A trial, one forward pass, counts one third of a step times trial size / batch size, and a whole
-one where its loss has a gradient. Snapshots, fits and averages need no pass through the model; they
-are charged in the seconds, which run over everything between fetching a batch and the end of the
-optimizer's step, hooks included. The evaluations that the score rests on come every
-`Workload.evaluate_every` optimizer steps, off the clock, for all alike, and are of the model that
-the method offers: the trained one, or its average.
+one where its loss has a gradient; so does any other pass that a method makes. Every call of the
+closure of L-BFGS counts as a step. Snapshots, fits and averages need no pass through the model;
+they are charged in the seconds, which run over everything between fetching a batch and the end of
+the optimizer's step, hooks included, and over all else that a method does (see `watch`). A run
+that breaks the rules or stops with an error is scored infinity. The evaluations that the score
+rests on come every `Workload.evaluate_every` optimizer steps, off the clock, for all alike, and
+are of the model that the method offers: the trained one, or its average.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from time import perf_counter
 from typing import Any
 
 import torch
 
 from . import registry
 from .baselines import learning_rate, make_optimizer
-from .methods import Bare, Meter, Method
+from .methods import Bare, Idle, Meter, Method
 from .results import COLUMNS, Run, Score
+from .watch import RuleBroken, Watch
 from .workloads import Problem, Workload
 
 GRACE = 1.1
 SHARES = (75, 100)  # per cent of the bare run's budget at which its best losses are the targets
 
 
-class _Trials:
-    """Stands in for the trial losses of a problem and counts what they cost, whoever calls."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.count, self.step_equivalents = 0, 0.0
-        problem.trial_loss = self._counted(
-            problem.trial_loss, problem.trial_size / problem.batch_size
-        )
-        if problem.heldout_trial_loss is not None:
-            problem.heldout_trial_loss = self._counted(
-                problem.heldout_trial_loss, problem.heldout_trial_size / problem.batch_size
-            )
-
-    def _counted(self, loss: Callable, batches: float) -> Callable:
-        def trial(model: torch.nn.Module) -> torch.Tensor:
-            value = loss(model)
-            self.count += 1
-            # A loss with a gradient may be followed by a backward pass, which we would not see.
-            self.step_equivalents += batches if value.requires_grad else batches / 3
-            return value
-
-        return trial
-
-
 class _Recorder:
-    """Keeps the curve and the jumps of one run; nothing here is on the clock."""
+    """Keeps the curve and the jumps of one run; but for what it reads, nothing is on the clock."""
 
-    def __init__(self, problem: Problem, meter: Meter, trials: _Trials) -> None:
-        self._problem, self._meter, self._trials = problem, meter, trials
-        self._n_seen = 0
-        self.curve: dict[str, list[float]] = {}
+    def __init__(self, watch: Watch, progress: Callable[[float], None] | None) -> None:
+        self.meter: Meter = Idle()
+        self.step = 0
+        self._watch, self._progress = watch, progress
+        self._n_seen, self._reported = 0, 0.0
+        self._curve: dict[str, list[float]] = {}
         fields = ("step", "step_equivalents", "horizon", "loss_before", "loss_after")
-        self.jumps: dict[str, list[float]] = {name: [] for name in fields}
-        self.refused = 0
+        self._jumps: dict[str, list[float]] = {name: [] for name in fields}
+        self._refused = 0
 
-    def step_equivalents(self, step: int) -> float:
-        return step + self._trials.step_equivalents
+    @property
+    def spent(self) -> float:
+        """Step-equivalents so far."""
+        return self.step + self._watch.extra
 
-    def note_jumps(self, step: int) -> None:
-        """Record the attempts made since the last call."""
-        attempts = self._meter.jumps
+    def note_step(self) -> float:
+        """Record a step and the attempts made in it; return the step-equivalents so far."""
+        self.step += 1
+        attempts = self._watch.timed(lambda: self.meter.jumps)
         for jump in attempts[self._n_seen :]:
             if not jump.taken:
-                self.refused += 1
+                self._refused += 1
                 continue
-            self.jumps["step_equivalents"].append(self.step_equivalents(step))
-            for name in ("step", "horizon", "loss_before", "loss_after"):
-                self.jumps[name].append(getattr(jump, name))
+            self._jumps["step"].append(self.step)
+            self._jumps["step_equivalents"].append(self.spent)
+            for name in ("horizon", "loss_before", "loss_after"):
+                self._jumps[name].append(getattr(jump, name))
         self._n_seen = len(attempts)
+        return self.spent
 
-    def evaluate(self, step: int, seconds: float) -> bool:
+    def evaluate(self) -> bool:
         """Append a point to the curve; return whether the training loss is still finite."""
-        offered = self._meter.evaluated
-        figures = self._problem.evaluate(self._problem.model if offered is None else offered)
+        offered = self._watch.timed(lambda: self.meter.evaluated)
+        figures = self._watch.evaluate(offered)
         point = {
-            "step": step,
-            "step_equivalents": self.step_equivalents(step),
-            "seconds": seconds,
+            "step": self.step,
+            "step_equivalents": self.spent,
+            "seconds": self._watch.seconds,
             **{k: v if math.isfinite(v) else math.inf for k, v in figures.items()},
         }
         for name, value in point.items():
-            self.curve.setdefault(name, []).append(value)
+            self._curve.setdefault(name, []).append(value)
         return math.isfinite(figures["train_loss"])
+
+    def report(self, spent: float) -> None:
+        """Tell the progress."""
+        if self._progress:
+            self._progress(spent - self._reported)
+            self._reported = spent
+
+    def give_up(self, budget: int) -> None:
+        """Fill in what a run that was stopped lacks."""
+        if not self._curve:
+            self.evaluate()
+        self.report(budget)
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """The measured fields of `Run` but for its budget."""
+        return {
+            "curve": self._curve,
+            "jumps": self._jumps,
+            "taken": len(self._jumps["step"]),
+            "refused": self._refused,
+            "trials": self._watch.trials,
+            "overhead_seconds": self.meter.seconds,
+            "violations": list(dict.fromkeys(self._watch.violations)),
+            "spectra": self.meter.spectra,
+        }
 
 
 def train(
@@ -140,40 +152,70 @@ def train(
     dict
         The measured fields of `Run`.
     """
-    step, seconds, reported = 0, 0.0, 0.0
-    trials, end = _Trials(problem), grace * budget
-    with method.attach(problem, optimizer) as meter:
-        record = _Recorder(problem, meter, trials)
-        alive = record.evaluate(0, 0.0)
-        while alive:
-            start = perf_counter()
-            batch = next(problem.batches)
-            optimizer.zero_grad()
-            problem.loss(problem.model, batch).backward()
-            optimizer.step()
-            seconds += perf_counter() - start
-            step += 1
-            record.note_jumps(step)
-            spent = record.step_equivalents(step)
-            last = spent + 1 > end  # there is no room for another step
-            regular = step % evaluate_every == 0
-            if spent <= end and (last or regular or spent <= budget < spent + 1):
-                alive = record.evaluate(step, seconds)
-            if progress and (last or not alive or regular):
-                now = min(spent, budget) if alive else budget  # a run that died is done with
-                progress(now - reported)
-                reported = now
-            if last:
-                break
-        return {
-            "budget": budget,
-            "curve": record.curve,
-            "jumps": record.jumps,
-            "taken": len(record.jumps["step"]),
-            "refused": record.refused,
-            "trials": trials.count,
-            "overhead_seconds": meter.seconds,
-        }
+    watch = Watch(problem)
+    record = _Recorder(watch, progress)
+    try:
+        with ExitStack() as stack:
+            meter = watch.timed(lambda: stack.enter_context(method.attach(watch.sealed, optimizer)))
+            record.meter = meter
+            stepped = meter.optimizer or optimizer
+            # A step with a line search costs many: its end is the only place to look.
+            every = 1 if isinstance(stepped, torch.optim.LBFGS) else evaluate_every
+            _loop(_step_of(problem, stepped, watch), record, budget, every, grace * budget)
+    except Exception as error:
+        if isinstance(method, Bare):
+            raise
+        if not isinstance(error, RuleBroken):
+            watch.violations.append(f"stopped by {type(error).__name__}: {error}")
+        record.give_up(budget)
+    finally:
+        watch.close()
+    return record.measured | {"budget": budget}
+
+
+def _loop(step: Callable, record: _Recorder, budget: int, evaluate_every: int, end: float) -> None:
+    alive = record.evaluate()
+    while alive:
+        step()
+        spent = record.note_step()
+        last = spent + 1 > end  # there is no room for another step
+        regular = record.step % evaluate_every == 0
+        if spent <= end and (last or regular or spent <= budget < spent + 1):
+            alive = record.evaluate()
+        if last or not alive or regular:
+            record.report(min(spent, budget) if alive else budget)  # a run that died is done with
+        if last:
+            return
+
+
+def _step_of(problem: Problem, optimizer: torch.optim.Optimizer, watch: Watch) -> Callable:
+    """Return what makes one optimizer step and takes its time."""
+    model = problem.model
+
+    def passes(batch: Any) -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = watch.foreseen(problem.loss, model, batch)
+        loss.backward()
+        return loss
+
+    def plain() -> None:
+        batch = next(problem.batches)
+        passes(batch)
+        optimizer.step()
+
+    def line_search() -> None:
+        batch, calls = next(problem.batches), 0
+
+        def closure() -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            return passes(batch)
+
+        optimizer.step(closure)
+        watch.extra += calls - 1  # every call is a forward and a backward pass
+
+    chosen = line_search if isinstance(optimizer, torch.optim.LBFGS) else plain
+    return lambda: watch.timed(chosen)
 
 
 def targets(curve: dict[str, list[float]], budget: int) -> dict[str, float]:
@@ -207,11 +249,12 @@ def first_reaching(
 
 
 def score(run: Run, aims: dict[str, float]) -> Run:
-    """Return the run with its times to the targets filled in."""
+    """Return the run with its times to the targets filled in; infinity if it broke a rule."""
     scores = {}
     for name, target in aims.items():
         column = COLUMNS[name.partition("@")[0]]
-        scores[name] = Score(target, *first_reaching(run.curve, target, column))
+        reached = first_reaching(run.curve, target, column)
+        scores[name] = Score(target, *((math.inf, math.inf) if run.violations else reached))
     return replace(run, scores=scores)
 
 
@@ -244,7 +287,11 @@ def run_methods(
         problem = workload.build(seed)
         base = make_optimizer(optimizer, problem.model.parameters(), rate)
         grace = GRACE if runs else 1.0
-        measured = train(problem, base, method, budget, workload.evaluate_every, grace, progress)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # for what a method draws
+            measured = train(
+                problem, base, method, budget, workload.evaluate_every, grace, progress
+            )
         run = Run(workload.name, optimizer, method.name, seed, rate, **measured)
         if not runs:
             aims = targets(run.curve, budget)
