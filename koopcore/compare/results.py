@@ -138,37 +138,98 @@ class Comparison:
 
 
 class Store:
-    """The file of a comparison while it runs.
+    """The file of a comparison while it runs, closed to other runs; a context manager.
 
     Parameters
     ----------
     path : Path or None
         None keeps nothing on disk.
     resume : bool
-        Keep what the file holds, in `done`, instead of starting it anew. A last line that was cut
-        off by a kill is dropped.
+        Keep what the file holds, in `done`. A last line that was cut off by a kill is dropped.
+        Without it, a file that is there is kept as ``previous.jsonl`` beside the new one.
 
     Raises
     ------
     ValueError
-        If the file to resume is not a comparison in this format.
+        If the file to resume is not a comparison in this format, or one by other versions.
+    BlockingIOError
+        If another run is writing to the folder.
     """
 
     def __init__(self, path: Path | None, resume: bool = False) -> None:
         self._path = path
-        kept = load(path).records if path and resume and path.exists() else []
-        self.done: dict[Key, Record] = {record.key: record for record in kept}
-        if path:
-            write_atomically(path, "".join(map(_line, kept)))
+        self.done: dict[Key, Record] = {}
+        self._lock = _lock(path) if path else None
+        try:
+            if path and path.exists() and resume:
+                self.done = {record.key: record for record in load(path).records}
+                for record in self.done.values():
+                    _require_same_versions(path, record)
+            elif path and path.exists():
+                path.replace(path.with_name("previous.jsonl"))
+            if path:
+                write_atomically(path, "".join(map(_line, self.done.values())))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other runs write to the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def add(self, record: Record) -> None:
-        """Append a record and see it to the disk."""
-        self.done[record.key] = record
+        """Append a record and see it to the disk.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written. The file is then as it was before, and can be resumed.
+        """
         if self._path:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(_line(record))
-                file.flush()
-                os.fsync(file.fileno())
+            size = self._path.stat().st_size
+            try:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(_line(record))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                os.truncate(self._path, size)
+                message = f"{error.strerror}; the {len(self.done)} records before it are kept"
+                raise OSError(error.errno, message, str(self._path)) from error
+        self.done[record.key] = record
+
+
+def _lock(path: Path) -> Any:
+    from filelock import FileLock, Timeout
+
+    # Beside the file, which is replaced; the system frees it when the process ends, however.
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        message = f"another run is writing to {path.parent}; name another folder"
+        raise BlockingIOError(message) from None
+    return lock
+
+
+def _require_same_versions(path: Path, record: Record) -> None:
+    """Refuse to mix runs of different code in one comparison."""
+    from .environment import version
+
+    for package in ("koopcore", "torch"):
+        theirs, ours = record.environment["packages"][package], version(package)
+        if theirs != ours:
+            raise ValueError(
+                f"{path} was made with {package} {theirs}, this is {ours}: they cannot be mixed in "
+                "one comparison; name another folder, or leave out --resume to start anew"
+            )
 
 
 def load(path: Path) -> Comparison:
@@ -180,7 +241,7 @@ def load(path: Path) -> Comparison:
         If the file is not a comparison in this format.
     """
     *lines, _cut_off = path.read_text(encoding="utf-8").split("\n")
-    return Comparison([_record(path, json.loads(line)) for line in lines])
+    return Comparison([_record(path, line) for line in lines])
 
 
 def _line(record: Record) -> str:
@@ -188,10 +249,17 @@ def _line(record: Record) -> str:
     return json.dumps(_finite(document), allow_nan=False) + "\n"
 
 
-def _record(path: Path, document: Any) -> Record:
+def _record(path: Path, line: str) -> Record:
+    try:
+        document = json.loads(line)
+    except json.JSONDecodeError:
+        document = None
     found = document.pop("format", None) if isinstance(document, dict) else None
     if found != FORMAT:
-        raise ValueError(f"{path}: format is {found!r}, expected {FORMAT!r}")
+        raise ValueError(
+            f"{path}: format is {found!r}, expected {FORMAT!r}; results of another version cannot "
+            "be read, make them anew"
+        )
     document = _infinite(document)
     runs = []
     for run in document.pop("runs"):

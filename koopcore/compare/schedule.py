@@ -5,104 +5,22 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
-import torch
-
-from . import registry, workloads
-from .baselines import TUNING_SEED
-from .environment import describe
+from . import workloads
+from .environment import cores_of, describe, pin, pinned
+from .plan import Plan, Task
 from .protocol import run_methods
-from .results import Comparison, Key, Record, Run, Store
+from .results import Comparison, Record, Run, Store
+from .sizes import milliseconds
 
-WARM_UP_STEPS = 100
+WARM_UP_STEPS, WARM_UP_SECONDS = 100, 1.0  # per run, whichever is less, but 12 steps at least
 
 Progress = Callable[[str, float], None]
-_warm: set[tuple[str, tuple[str, ...]]] = set()  # what this process has run before
-
-
-@dataclass(frozen=True)
-class Task:
-    """Bare and all methods on one workload, optimizer and seed: in one process, in turn."""
-
-    workload: str
-    optimizer: str
-    seed: int
-    budget: int
-    methods: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.workload} {self.optimizer} seed {self.seed}"
-
-    @property
-    def key(self) -> Key:
-        """As of the `Record` that it becomes."""
-        return self.workload, self.optimizer, self.seed, self.budget, self.methods
-
-    @property
-    def steps(self) -> int:
-        """Step-equivalents of all its runs."""
-        return (1 + len(self.methods)) * self.budget
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a comparison is of.
-
-    Attributes
-    ----------
-    names, optimizers : tuple of str
-        Names known to `workloads` and `baselines`.
-    methods : tuple of str
-        Known to `registry`; "bare" may be among them and always runs.
-    seeds : int
-        Number of seeds; the seeds are 0, 1, ..., seeds - 1, which must not come to the seed that
-        learning rates and rivals are tuned on.
-    steps : int or None
-        Budget in step-equivalents for all workloads, instead of each workload's own.
-    """
-
-    names: tuple[str, ...]
-    optimizers: tuple[str, ...]
-    methods: tuple[str, ...] = ("koopcore",)
-    seeds: int = 3
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.seeds <= TUNING_SEED:
-            raise ValueError(f"seeds must be 1 to {TUNING_SEED}, got {self.seeds}")
-        for method in self.methods:
-            registry.check(method)
-
-    @property
-    def wrapped(self) -> tuple[str, ...]:
-        """The methods besides the bare optimizer."""
-        return tuple(method for method in self.methods if method != "bare")
-
-    def pairs(self) -> list[tuple[str, str, int]]:
-        """Return every workload and optimizer with its budget."""
-        budgets = {name: self.steps or workloads.load(name).steps for name in self.names}
-        return [(n, optimizer, budgets[n]) for n in self.names for optimizer in self.optimizers]
-
-    def tuning_tasks(self) -> list[Task]:
-        """Return the tasks whose runs decide the values of rivals named without one."""
-        grid = registry.grid(self.wrapped)
-        return [Task(n, o, TUNING_SEED, b, grid) for n, o, b in self.pairs()] if grid else []
-
-    def tasks(self, tuning: dict[tuple[str, str], Record]) -> list[Task]:
-        """Return the tasks of the comparison, with tuned rivals."""
-        return [
-            Task(n, o, seed, b, registry.tuned(self.wrapped, tuning.get((n, o))))
-            for n, o, b in self.pairs()
-            for seed in range(self.seeds)
-        ]
-
-    @property
-    def total_steps(self) -> int:
-        """Step-equivalents of all runs, those on the tuning seed included."""
-        per_seed = sum((1 + len(self.wrapped)) * budget for _, _, budget in self.pairs())
-        return self.seeds * per_seed + sum(task.steps for task in self.tuning_tasks())
+_warm: set[tuple[str, str, tuple[str, ...]]] = set()  # what this process has run before
 
 
 def compare(
@@ -129,27 +47,27 @@ def compare(
     resume : bool
         Keep the tasks that the file already holds and run only the others.
     progress : callable, optional
-        Called with a label and the step-equivalents spent since its last call.
+        Called with a label and the share of `Plan.work` done since its last call.
 
     Returns
     -------
     Comparison
     """
-    store = Store(path, resume)
+    with Store(path, resume) as store:
 
-    def run(tasks: Sequence[Task]) -> list[Record]:
-        waiting = [task for task in tasks if task.key not in store.done]
-        for task in tasks:
-            if progress and task.key in store.done:
-                progress(str(task), task.steps)
-        run_all = _one_by_one if jobs == 1 else _side_by_side
-        for task, runs in run_all(waiting, threads, jobs, progress):
-            store.add(_record(task, runs, describe(threads) | {"jobs": jobs}))
-        return [store.done[task.key] for task in tasks]
+        def run(tasks: Sequence[Task]) -> list[Record]:
+            waiting = [task for task in tasks if task.key not in store.done]
+            for task in tasks:
+                if progress and task.key in store.done:
+                    progress(str(task), task.work)
+            run_all = _one_by_one if jobs == 1 else _side_by_side
+            for task, (runs, environment) in run_all(waiting, threads, jobs, progress):
+                store.add(_record(task, runs, environment | {"jobs": jobs}))
+            return [store.done[task.key] for task in tasks]
 
-    tuning = run(plan.tuning_tasks())
-    tuned_by = {(record.workload, record.optimizer): record for record in tuning}
-    return Comparison([*tuning, *run(plan.tasks(tuned_by))])
+        tuning = run(plan.tuning_tasks())
+        tuned_by = {(record.workload, record.optimizer): record for record in tuning}
+        return Comparison([*tuning, *run(plan.tasks(tuned_by))])
 
 
 def _record(task: Task, runs: list[Run], environment: dict) -> Record:
@@ -163,45 +81,106 @@ def _record(task: Task, runs: list[Run], environment: dict) -> Record:
     )
 
 
+Done = tuple[Task, tuple[list[Run], dict[str, Any]]]
+
+
 def _one_by_one(
     tasks: Sequence[Task], threads: int, _jobs: int, progress: Progress | None
-) -> Iterator[tuple[Task, list[Run]]]:
-    previous = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+) -> Iterator[Done]:
+    with pinned(threads):
         for task in tasks:
-            yield task, run_task(task, progress)
-    finally:
-        torch.set_num_threads(previous)
+            yield task, run_task(task, threads, progress)
 
 
 def _side_by_side(
     tasks: Sequence[Task], threads: int, jobs: int, progress: Progress | None
-) -> Iterator[tuple[Task, list[Run]]]:
+) -> Iterator[Done]:
     # spawn, since a process forked after torch has started its threads may hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)
-    ) as pool:
-        waiting = {pool.submit(run_task, task): task for task in tasks}
+    cores, ticks = context.SimpleQueue(), context.SimpleQueue()
+    for own in cores_of(jobs, threads):
+        cores.put(own)
+    start = (threads, cores, ticks)
+    with (
+        _passed_on(ticks, progress),
+        ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=start) as pool,
+    ):
+        waiting = {pool.submit(_run_task, task, threads): task for task in tasks}
         try:
             for future in as_completed(waiting):
-                task, runs = waiting[future], future.result()
-                if progress:
-                    progress(str(task), task.steps)
-                yield task, runs
+                yield waiting[future], future.result()
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()  # what they have not finished is run anew by --resume
             raise
 
 
-def run_task(task: Task, progress: Progress | None = None) -> list[Run]:
-    """Run the bare optimizer and every method for one task; return their scored runs."""
+_ticks: Any = None  # in a worker: where its progress goes
+
+
+def _begin(threads: int, cores: Any, ticks: Any) -> None:
+    global _ticks
+    _ticks = ticks
+    pin(threads, cores.get())
+
+
+def _run_task(task: Task, threads: int) -> tuple[list[Run], dict[str, Any]]:
+    return run_task(task, threads, lambda label, done: _ticks.put((label, done)))
+
+
+@contextmanager
+def _passed_on(ticks: Any, progress: Progress | None) -> Iterator[None]:
+    """Call `progress` with what the workers put into the queue."""
+
+    def read() -> None:
+        while (tick := ticks.get()) is not None:
+            if progress:
+                progress(*tick)
+
+    reader = Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        ticks.put(None)
+        reader.join()
+
+
+def run_task(
+    task: Task, threads: int, progress: Progress | None = None
+) -> tuple[list[Run], dict[str, Any]]:
+    """Run the bare optimizer and every method for one task.
+
+    Returns
+    -------
+    runs : list of Run
+        Scored.
+    environment : dict
+        As they were made in: see `environment.describe`.
+    """
     workload = workloads.load(task.workload)
-    if (task.workload, task.methods) not in _warm:
+    if (task.workload, task.optimizer, task.methods) not in _warm:
         # First calls load and allocate things once; no run that counts must pay for that.
-        steps = min(WARM_UP_STEPS, task.budget)
+        steps = round(1000 * WARM_UP_SECONDS / milliseconds(task.workload))
+        steps = min(task.budget, WARM_UP_STEPS, max(steps, 12))
         run_methods(workload, task.optimizer, task.seed, steps, task.methods)
-        _warm.add((task.workload, task.methods))
-    tick = None if progress is None else (lambda done: progress(str(task), done))
-    return run_methods(workload, task.optimizer, task.seed, task.budget, task.methods, tick)
+        _warm.add((task.workload, task.optimizer, task.methods))
+    tick = None if progress is None else _Ticks(task, progress)
+    runs = run_methods(workload, task.optimizer, task.seed, task.budget, task.methods, tick)
+    return runs, describe(threads)
+
+
+class _Ticks:
+    """Passes on the progress of a task whenever a twentieth of a run is done."""
+
+    def __init__(self, task: Task, progress: Progress) -> None:
+        self._task, self._progress, self._steps, self._sum = task, progress, 0.0, 0.0
+
+    def __call__(self, steps: float) -> None:
+        self._steps += steps
+        self._sum += steps
+        all_steps = (1 + len(self._task.methods)) * self._task.budget
+        if self._steps >= self._task.budget / 20 or self._sum >= all_steps:
+            share, self._steps = self._steps / all_steps, 0.0
+            self._progress(str(self._task), share * self._task.work)

@@ -1,0 +1,226 @@
+"""``koopcore compare`` and ``koopcore tune``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from koopcore import _cli_common as common
+from koopcore.compare import baselines, registry, sizes, workloads
+
+if TYPE_CHECKING:
+    from koopcore.compare.plan import Plan
+    from koopcore.compare.results import Comparison
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[WORKLOAD]...",
+        help=f"One or more of: {', '.join(workloads.NAMES)}; with a factor on all widths, such as "
+        "digits:0.5.",
+    ),
+]
+
+
+def compare(
+    names: Names = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help=f"All methods on {', '.join(sizes.QUICK.names)}: minutes. What is named besides "
+            "replaces its part.",
+        ),
+    ] = False,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="All workloads, optimizers and methods, ten seeds: a day or more."
+        ),
+    ] = False,
+    optimizers: Annotated[
+        str,
+        typer.Option(
+            help=f"Comma-separated, out of: {', '.join(baselines.NAMES)}.  [default: each "
+            "workload's own]"
+        ),
+    ] = "",
+    methods: Annotated[
+        str,
+        typer.Option(
+            help=f"Comma-separated, out of: {', '.join(registry.NAMES)}; or all. Those with a "
+            "value, such as ema:0.98, are tuned on seed 100 if it is not given. bare always runs "
+            "first.  [default: bare,koopcore]"
+        ),
+    ] = "",
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            callback=common.at_least_one, help="Number of seeds: 0, 1, 2, ...  [default: 3]"
+        ),
+    ] = None,
+    steps: common.Steps = None,
+    threads: common.Threads = 1,
+    jobs: common.Jobs = 1,
+    report: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder for results, tables, page and pictures.")
+    ] = Path("koopcore-compare"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from what an earlier run left in the folder.")
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Earlier results.jsonl: say what became slower or worse beyond noise. Without "
+            "workloads, the results in the folder are compared with it.",
+        ),
+    ] = None,
+) -> None:
+    """Train WORKLOADs with bare optimizers and with methods; report time to the bare loss.
+
+    The targets are the lowest losses that each bare optimizer comes to, on the training data and
+    on held-out data. All of a method's work is charged.
+    """
+    size = _size(quick, full)
+    path = report / "results.jsonl"
+    if not names and size is None:
+        if against is None:
+            raise typer.BadParameter("name a WORKLOAD, or give --quick or --full")
+        _say_changes(_loaded(path), against)
+        return
+    plan = _plan(size, names, optimizers, methods, seeds, steps)
+    for line in plan.left_out:
+        typer.echo(f"koopcore: {line}", err=True)
+    report.mkdir(parents=True, exist_ok=True)
+    with common.recoverable(report):
+        comparison = _run(plan, threads, jobs, path, resume)
+        _write(comparison, report)
+    if against is not None:
+        _say_changes(comparison, against)
+
+
+def tune(
+    name: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help=f"One of: {', '.join(workloads.NAMES)}.")
+    ],
+    optimizers: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(baselines.NAMES),
+    rates: Annotated[
+        str, typer.Option(help="Comma-separated, for all.  [default: each optimizer's grid]")
+    ] = "",
+    steps: common.Steps = None,
+    threads: common.Threads = 1,
+) -> None:
+    """Run the learning-rate grid of the bare optimizers on seed 100 and print the losses."""
+    common.known_workloads([name])
+    base = common.known(optimizers.split(","), baselines.NAMES, "optimizer")
+    try:
+        values = [float(rate) for rate in rates.split(",")] if rates else None
+    except ValueError:
+        raise typer.BadParameter(f"--rates: {rates!r} is not a list of numbers") from None
+    common.require([("torch", "torch"), *common.packages_of([name])])
+    common.require_data([name])
+
+    from koopcore.compare.tuning import tune as run_grid
+
+    for trial in run_grid(name, base, steps, threads, values):
+        line = f"{name}  {trial.optimizer:<9} {trial.rate:<7g} {trial.train_loss:.3e}"
+        held_out = trial.heldout_loss
+        typer.echo(line if held_out is None else f"{line}  best held-out {held_out:.3e}")
+
+
+def _size(quick: bool, full: bool) -> sizes.Size | None:
+    if quick and full:
+        raise typer.BadParameter("--quick and --full exclude each other")
+    return sizes.QUICK if quick else sizes.FULL if full else None
+
+
+def _plan(
+    size: sizes.Size | None,
+    names: list[str] | None,
+    optimizers: str,
+    methods: str,
+    seeds: int | None,
+    steps: int | None,
+) -> Plan:
+    """Return what to run, checked as far as it can be before anything has."""
+    chosen = common.known_workloads(names or size.names)
+    base = size.optimizers if size else None
+    if optimizers:
+        base = tuple(common.known(optimizers.split(","), baselines.NAMES, "optimizer"))
+    wanted = size.methods if size else ("bare", "koopcore")
+    if methods:
+        asked = dict.fromkeys(method.strip() for method in methods.split(","))
+        wanted = registry.ALL_METHODS if "all" in asked else tuple(asked)
+    count = seeds or (size.seeds if size else 3)
+    if count > baselines.TUNING_SEED:
+        message = f"--seeds: {count} is too large; at most {baselines.TUNING_SEED}"
+        raise typer.BadParameter(message)
+    _check(chosen, base, wanted)
+    extra = [("torch", "torch"), ("matplotlib", "matplotlib"), ("jinja2", "jinja2")]
+    common.require([*extra, *common.packages_of(chosen)])
+    common.require_data(chosen)
+
+    from koopcore.compare.plan import Plan
+
+    return Plan(tuple(chosen), base, wanted, count, steps)
+
+
+def _check(names: list[str], optimizers: tuple[str, ...] | None, methods: tuple[str, ...]) -> None:
+    """Refuse what a comparison would refuse later."""
+    try:
+        for method in methods:
+            registry.check(method)
+        for name in names:
+            for optimizer in optimizers or ():
+                baselines.learning_rate(name, optimizer)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _run(plan: Plan, threads: int, jobs: int, path: Path, resume: bool) -> Comparison:
+    from koopcore.compare.schedule import compare as run_comparison
+
+    hours = plan.work / jobs / 3600
+    if hours > 0.5:
+        typer.echo(f"koopcore: this takes about {hours:.1f} hours on {jobs} cores", err=True)
+    with common.progress_bar(plan.work) as bar, common.log_above_the_bar():
+
+        def progress(label: str, done: float) -> None:
+            bar.set_description_str(label, refresh=False)
+            bar.update(done)
+
+        return run_comparison(plan, threads, jobs, path, resume, progress)
+
+
+def _write(comparison: Comparison, folder: Path) -> None:
+    """Write tables, page and pictures; print the table and where they are."""
+    from koopcore.compare import report
+
+    command = shlex.join(["koopcore", *sys.argv[1:]])
+    report.write(comparison, folder, command)
+    typer.echo(report.terminal_table(comparison))
+    typer.echo(f"\nresults: {folder / 'results.jsonl'}\npage:    {folder / 'report.html'}")
+    typer.echo(f"tables:  {folder / 'tables.md'}, {folder / 'tables.csv'}")
+    for path in sorted(folder.glob("*.png")):
+        typer.echo(f"picture: {path}")
+
+
+def _loaded(path: Path) -> Comparison:
+    from koopcore.compare.results import load
+
+    try:
+        return load(path)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _say_changes(comparison: Comparison, old: Path) -> None:
+    from koopcore.compare import against
+
+    typer.echo(against.text(comparison, _loaded(old)))
