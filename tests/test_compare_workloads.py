@@ -1,93 +1,22 @@
 """The workloads: right losses, disjoint splits, everything fixed by the seed."""
 
 import gzip
-import math
+import random
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from koopcore.compare import baselines, workloads  # noqa: E402
+from koopcore.compare import workloads  # noqa: E402
 
 
 def require(name):
     """Skip where the package or the data of a workload is not there."""
-    if name in workloads.REQUIRES:
-        pytest.importorskip(workloads.REQUIRES[name][0])
+    if package := workloads.required_package(name):
+        pytest.importorskip(package[0])
     if message := workloads.missing_data(name):
         pytest.skip(message)
-
-
-def exact_trajectory(times):
-    """Return the oscillator's state and rate at `times` from a high-order ODE solver."""
-    integrate = pytest.importorskip("scipy.integrate")
-
-    def field(_t, z):
-        return np.stack([z[1], -z[0] - z[0] ** 3])
-
-    solution = integrate.solve_ivp(
-        field, (0, times[-1]), [1.3, 1.0], method="DOP853", t_eval=times, rtol=1e-12, atol=1e-12
-    )
-    return solution.y.T, field(None, solution.y).T
-
-
-def test_residual_loss_on_exact_trajectory_is_zero():
-    from koopcore.compare.workloads.hamiltonian import Ansatz, residual_loss
-
-    times = Ansatz(torch.float64).times[:, 0].numpy()
-    assert (times[0], len(times)) == (0, 200)
-    assert times[-1] == pytest.approx(4 * math.pi)
-    state, _ = exact_trajectory(times)
-    # The rate comes from differences of the trajectory, not from the equations under test.
-    near, _ = exact_trajectory(np.sort(np.concatenate([times[1:] - 1e-4, times[1:] + 1e-4])))
-    rate = (near[1::2] - near[::2]) / 2e-4
-    loss = residual_loss(torch.tensor(state[1:]), torch.tensor(rate))
-    assert loss.item() < 1e-12
-    wrong = residual_loss(torch.tensor(state[1:] * 1.01), torch.tensor(rate))
-    assert wrong.item() > 1e-5
-
-
-def test_residual_loss_on_known_numbers_sums_both_mean_squares():
-    from koopcore.compare.workloads.hamiltonian import residual_loss
-
-    state = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
-    rate = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
-    # (3 - 2)^2 / 2 + ((0 + 1 + 1)^2 + 4^2) / 2
-    assert residual_loss(state, rate).item() == pytest.approx(0.5 + 10.0)
-
-
-@pytest.mark.parametrize("width", [10, 50])
-def test_sine_network_rate_equals_autograd_derivative(width):
-    from koopcore.compare.workloads.hamiltonian import SineNetwork
-
-    torch.manual_seed(1)
-    model = SineNetwork(width).double()
-    assert sum(p.numel() for p in model.parameters()) == 2 * width + width * (width + 1) + (
-        2 * width + 2
-    )
-    times = torch.linspace(0, 12, 50, dtype=torch.float64)[:, None].requires_grad_(True)
-    value, rate = model(times)
-    for column in range(2):
-        (expected,) = torch.autograd.grad(value[:, column].sum(), times, retain_graph=True)
-        torch.testing.assert_close(rate[:, [column]], expected, rtol=1e-12, atol=1e-12)
-
-
-def test_ansatz_starts_at_initial_condition_and_its_rate_matches_differences():
-    from koopcore.compare.workloads.hamiltonian import Ansatz, SineNetwork
-
-    torch.manual_seed(2)
-    model, ansatz = SineNetwork(10).double(), Ansatz(torch.float64)
-    state, rate = ansatz.trajectory(model)
-    assert state[0].tolist() == [1.3, 1.0]
-
-    def state_at(times):
-        value, _ = model(times)
-        return torch.tensor([1.3, 1.0]) + (1 - torch.exp(-times)) * value
-
-    h = 1e-5
-    difference = (state_at(ansatz.times + h) - state_at(ansatz.times - h)) / (2 * h)
-    torch.testing.assert_close(rate, difference, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -196,18 +125,58 @@ def test_models_have_no_buffers(name):
     assert not list(workloads.load(name).build(0).model.buffers())
 
 
-def test_fashion_mnist_is_the_stated_network_on_normalised_images():
+def test_mnist_1d_split_is_disjoint_complete_and_leaves_random_numbers_alone(capfd):
+    pytest.importorskip("mnist1d")
+    from koopcore.compare.workloads.mnist_1d import sequences_and_labels, split
+
+    sequences_and_labels.cache_clear()
+    np.random.seed(7)  # noqa: NPY002
+    random.seed(7)
+    expected = np.random.RandomState(7).random(), random.Random(7).random()
+    x, y = sequences_and_labels()
+    assert (np.random.random(), random.random()) == expected  # noqa: NPY002
+    assert tuple(capfd.readouterr()) == ("", "")
+    assert (x.shape, x.dtype, len(np.unique(y))) == ((5000, 40), torch.float32, 10)
+    assert abs(x.mean().item()) < 1e-5
+    parts = split(0)
+    found = (parts.train, parts.kept, parts.test)
+    assert [len(part) for part, _ in found] == [3744, 256, 1000]
+    together = torch.cat([part for part, _ in found]).numpy()
+    assert np.array_equal(together[np.lexsort(together.T)], x.numpy()[np.lexsort(x.numpy().T)])
+    assert len(np.unique(together, axis=0)) == 5000
+
+
+@pytest.mark.parametrize(
+    ("network", "n_parameters"), [("perceptron", 15_210), ("convolutional", 5_210)]
+)
+def test_mnist_1d_networks_are_the_stated_ones(network, n_parameters):
+    from koopcore.compare.workloads import mnist_1d
+
+    model = getattr(mnist_1d, network)()
+    assert sum(p.numel() for p in model.parameters()) == n_parameters
+    assert model(torch.zeros(3, 40)).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("channels", "n_parameters"), [((16, 32, 32), 14_378), ((32, 64, 64), 56_394)]
+)
+def test_fashion_mnist_networks_have_the_stated_parameters(channels, n_parameters):
+    from koopcore.compare.workloads.fashion import network
+
+    model = network(channels)
+    assert sum(p.numel() for p in model.parameters()) == n_parameters
+    assert model(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
+
+
+def test_fashion_mnist_images_are_normalised_and_read_once():
     require("fashion-mnist")
-    from koopcore.compare.workloads.fashion import network, split
+    from koopcore.compare.workloads.fashion import split
 
     parts = split()
     assert [len(x) for x, _ in (parts.train, parts.kept, parts.test)] == [58_976, 1024, 4000]
     assert abs(parts.train[0][:5000].mean().item()) < 0.02
     assert abs(parts.train[0][:5000].std().item() - 1) < 0.02
     assert set(parts.train[1].tolist()) == set(range(10))
-    model = network()
-    assert sum(p.numel() for p in model.parameters()) == 14_378
-    assert model(parts.kept[0][:3]).shape == (3, 10)
     assert parts is split()  # read once in a process
 
 
@@ -261,33 +230,5 @@ def test_idx_refuses_what_is_not_a_whole_file(tmp_path, content, suffix):
 
 
 def test_load_unknown_name_lists_known_ones():
-    with pytest.raises(ValueError, match=r"'mnist'.*hamiltonian, hamiltonian-50, digits"):
+    with pytest.raises(ValueError, match=r"'mnist'.*hamiltonian, hamiltonian-50, henon-heiles"):
         workloads.load("mnist")
-
-
-def test_learning_rates_are_stated_for_every_workload_and_inside_their_grid():
-    assert set(baselines.LEARNING_RATES) == set(workloads.NAMES)
-    assert len({len(grid) for grid in baselines.GRIDS.values()}) == 1  # the same tuning budget
-    for rates in baselines.LEARNING_RATES.values():
-        assert set(rates) <= set(baselines.NAMES)
-        for optimizer, rate in rates.items():
-            # Not at an end: a better one might lie beyond.
-            assert rate in baselines.GRIDS[optimizer][1:-1]
-
-
-@pytest.mark.parametrize("name", baselines.NAMES)
-def test_make_optimizer_uses_the_rate_given(name):
-    optimizer = baselines.make_optimizer(name, [torch.nn.Parameter(torch.zeros(2))], 0.025)
-    assert optimizer.param_groups[0]["lr"] == 0.025
-    assert optimizer.param_groups[0].get("momentum", 0) == (0.9 if name == "momentum" else 0)
-
-
-def test_learning_rate_unknown_optimizer_lists_known_ones():
-    with pytest.raises(ValueError, match=r"'lbfgs'.*sgd, momentum, adam"):
-        baselines.learning_rate("digits", "lbfgs")
-
-
-def test_learning_rate_not_tuned_lists_those_that_are(monkeypatch):
-    monkeypatch.setitem(baselines.LEARNING_RATES, "digits", {"sgd": 1.0, "adam": 0.1})
-    with pytest.raises(ValueError, match="digits has learning rates for sgd, adam only"):
-        baselines.learning_rate("digits", "rmsprop")

@@ -28,6 +28,13 @@ class Parts:
     test: Samples
 
 
+def drawn_parts(x: torch.Tensor, y: torch.Tensor, *, n_kept: int, n_test: int, seed: int) -> Parts:
+    """Return the samples in three parts, in an order drawn by the seed."""
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    test, kept, train = order.split([n_test, n_kept, len(x) - n_test - n_kept])
+    return Parts(*((x[chosen], y[chosen]) for chosen in (train, kept, test)))
+
+
 def shuffled_batches(x: torch.Tensor, y: torch.Tensor, size: int, seed: int) -> Iterator[Samples]:
     """Yield batches without end, reshuffled every epoch; an incomplete last batch is left out."""
     generator = torch.Generator().manual_seed(seed)
@@ -107,10 +114,10 @@ def classifier(
 def _mean_loss(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor, loss: Callable
 ) -> tuple[float, float]:
-    """Return the mean loss and the share of samples whose class is found."""
+    """Return the mean loss and the share of labels that are found; a sample may have several."""
     total, hits = 0.0, 0
     for inputs, labels in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
         output = model(inputs)
         total += loss(output, labels).item() * len(labels)
-        hits += int((output.argmax(1) == labels).sum())
-    return total / len(y), hits / len(y)
+        hits += int((output.argmax(-1) == labels).sum())
+    return total / len(y), hits / y.numel()

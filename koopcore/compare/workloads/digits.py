@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from . import Problem, Workload
+from . import Problem, Workload, scaled
 from ._classifier import Parts, classifier, seeded
 
 TRIAL_SIZE = 256
@@ -38,17 +38,18 @@ def split(seed: int) -> Parts:
     return Parts(tensors(x_train, y_train), tensors(x_kept, y_kept), tensors(x_test, y_test))
 
 
-def network() -> nn.Sequential:
+def network(factor: float = 1.0) -> nn.Sequential:
     """Return a 64-100-100-10 multilayer perceptron with torch's default initialisation."""
+    width = scaled(100, factor)
     return nn.Sequential(
-        nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10)
+        nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
     )
 
 
-def build(seed: int, batch_size: int | None) -> Problem:
+def build(seed: int, factor: float = 1.0, *, batch_size: int | None) -> Problem:
     """Return the problem of one seed; `batch_size` None stands for the full training set."""
     return classifier(
-        seeded(network, seed),
+        seeded(partial(network, factor), seed),
         split(seed),
         cross_entropy,
         seed=seed,

@@ -1,9 +1,11 @@
-"""FashionMNIST and a small convolutional network with 16, 32 and 32 channels, batches of 128.
+"""FashionMNIST and small convolutional networks, 16-32-32 or 32-64-64 channels, batches of 128.
 
 Three 3x3 convolutions, each with stride 2 and padding 1 (28 -> 14 -> 7 -> 4 pixels a side), ReLU,
 the mean over the remaining pixels and one linear layer: the 14,378 parameters of the task that
 goes by FM-16 in work on learned optimizers, whose second and third convolutions keep 13 x 13
-pixels; here they do not, so that a step on one core takes about a sixth of the arithmetic.
+pixels; here they do not, so that a step on one core takes about a sixth of the arithmetic. The
+wider network has 56,394 parameters. The accuracies on test data that the published tasks are run
+to, 89.5 % and 90.5 %, are those of their larger images: TARGETS.
 
 Of the 60,000 training images the same 1,024 are kept for trials at every seed; evaluations take
 2,000 training and 4,000 test images, the first of each. The files: see `_idx`.
@@ -12,12 +14,14 @@ Of the 60,000 training images the same 1,024 are kept for trials at every seed; 
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from . import Problem, Workload, _idx
+from . import Problem, Workload, _idx, scaled
 from ._classifier import Parts, Samples, classifier, seeded
 
 BATCH_SIZE, TRIAL_SIZE, N_KEPT = 128, 512, 1024
@@ -49,18 +53,19 @@ def split() -> Parts:
     return Parts((x[train], y[train]), (x[kept], y[kept]), (x_test[:N_TEST], y_test[:N_TEST]))
 
 
-def network() -> nn.Sequential:
+def network(channels: Sequence[int] = (16, 32, 32), factor: float = 1.0) -> nn.Sequential:
     """Return the network of the module's docstring with torch's default initialisation."""
+    widths = [scaled(width, factor) for width in channels]
     layers: list[nn.Module] = []
-    for channels, more in ((1, 16), (16, 32), (32, 32)):
-        layers += [nn.Conv2d(channels, more, 3, stride=2, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    for fewer, more in itertools.pairwise([1, *widths]):
+        layers += [nn.Conv2d(fewer, more, 3, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 10))
 
 
-def build(seed: int) -> Problem:
+def build(seed: int, factor: float = 1.0, *, channels: Sequence[int]) -> Problem:
     """Return the problem of one seed."""
     return classifier(
-        seeded(network, seed),
+        seeded(lambda: network(channels, factor), seed),
         split(),
         cross_entropy,
         seed=seed,
@@ -70,12 +75,12 @@ def build(seed: int) -> Problem:
     )
 
 
+def _workload(name: str, channels: tuple[int, int, int]) -> Workload:
+    title = f"FashionMNIST, convolutions {'-'.join(map(str, channels))}, batches of {BATCH_SIZE}"
+    return Workload(name, title, 2500, functools.partial(build, channels=channels), 50)
+
+
 WORKLOADS = {
-    "fashion-mnist": Workload(
-        "fashion-mnist",
-        "FashionMNIST, convolutions 16-32-32, batches of 128",
-        2500,
-        build,
-        evaluate_every=50,
-    )
+    "fashion-mnist": _workload("fashion-mnist", (16, 32, 32)),
+    "fashion-mnist-64": _workload("fashion-mnist-64", (32, 64, 64)),
 }

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import nll_loss
 
-from . import Problem, Workload
-from ._classifier import Parts, classifier, seeded
+from . import Problem, Workload, scaled
+from ._classifier import Parts, classifier, drawn_parts, seeded
 
 BATCH_SIZE, TRIAL_SIZE = 64, 256
 N_TEST, N_KEPT = 1000, 256
@@ -31,22 +31,21 @@ def images_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
 
 def split(seed: int) -> Parts:
     """Return 3,744 training, 256 kept and 1,000 test samples in an order drawn by the seed."""
-    x, y = images_and_labels()
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    test, kept, train = order.split([N_TEST, N_KEPT, len(x) - N_TEST - N_KEPT])
-    return Parts(*((x[chosen], y[chosen]) for chosen in (train, kept, test)))
+    return drawn_parts(*images_and_labels(), n_kept=N_KEPT, n_test=N_TEST, seed=seed)
 
 
-def network() -> nn.Sequential:
+def network(factor: float = 1.0) -> nn.Sequential:
     """Return the 784-20-20-20-10 perceptron (16,750 parameters) with log-softmax."""
-    hidden = [nn.Linear(784, 20), nn.ReLU(), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 20)]
-    return nn.Sequential(*hidden, nn.ReLU(), nn.Linear(20, 10), nn.LogSoftmax(dim=1))
+    width = scaled(20, factor)
+    hidden = [nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+    hidden += [nn.Linear(width, width), nn.ReLU()]
+    return nn.Sequential(*hidden, nn.Linear(width, 10), nn.LogSoftmax(dim=1))
 
 
-def build(seed: int) -> Problem:
+def build(seed: int, factor: float = 1.0) -> Problem:
     """Return the problem of one seed."""
     return classifier(
-        seeded(network, seed),
+        seeded(functools.partial(network, factor), seed),
         split(seed),
         nll_loss,
         seed=seed,
