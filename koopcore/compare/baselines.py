@@ -11,12 +11,19 @@ run for 600 steps, and the best two of them, but for Adagrad and RMSprop, for th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .workloads import parse
 
 if TYPE_CHECKING:
     import torch
 
 TUNING_SEED = 100
+NEEDS_CLOSURE = ("lbfgs",)  # steps that evaluate the loss themselves, and more than once
+
+# Packages beyond torch that an optimizer imports, as (import name, name on the package index).
+REQUIRES = {"muon": ("pytorch_optimizer", "pytorch_optimizer")}
 
 # The half-decade grid of each optimizer: the same number of values for all, wide enough that no
 # choice below lies at an end.
@@ -28,6 +35,10 @@ GRIDS = {
     "adadelta": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
     "adagrad": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
     "rmsprop": (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
+    "nesterov": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+    "nadam": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
+    "muon": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
+    "lbfgs": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
 }
 NAMES = tuple(GRIDS)
 
@@ -89,18 +100,37 @@ LEARNING_RATES = {
 }
 
 
+_EQUATIONS = ("adam", "adadelta", "adagrad", "lbfgs")
+_DIGITS = ("sgd", "momentum", "adam", "adamw", "adadelta", "adagrad", "rmsprop")
+
+# The base optimizers of each workload where the user names none.
+DEFAULT_OPTIMIZERS = {
+    "hamiltonian": _EQUATIONS,
+    "hamiltonian-50": _EQUATIONS,
+    "henon-heiles": _EQUATIONS,
+    "digits": _DIGITS,
+    "digits-64": _DIGITS,
+    "mnist-5k": ("adadelta", "adagrad", "adam"),
+    "mnist-1d": ("adam", "momentum"),
+    "mnist-1d-conv": ("adam", "momentum"),
+    "fashion-mnist": ("adam", "adamw", "momentum"),
+    "fashion-mnist-64": ("adam", "adamw", "momentum"),
+    "transformer": ("adamw",),
+}
+
+
 def learning_rate(workload: str, optimizer: str) -> float:
-    """Return the stated learning rate of an optimizer on a workload.
+    """Return the stated learning rate of an optimizer on a workload, whatever its size factor.
 
     Raises
     ------
     ValueError
         If the optimizer is unknown, or was not tuned on the workload; the message lists those
-        that there are.
+        that there are. If the workload is unknown or its size factor is not a number.
     """
     if optimizer not in GRIDS:
         raise ValueError(f"unknown optimizer {optimizer!r}; known optimizers: {', '.join(NAMES)}")
-    rates = LEARNING_RATES[workload]
+    rates = LEARNING_RATES[parse(workload)[0]]
     if optimizer not in rates:
         raise ValueError(f"{workload} has learning rates for {', '.join(rates)} only")
     return rates[optimizer]
@@ -109,20 +139,68 @@ def learning_rate(workload: str, optimizer: str) -> float:
 def make_optimizer(
     name: str, parameters: Iterable[torch.nn.Parameter], rate: float
 ) -> torch.optim.Optimizer:
-    """Return a torch optimizer by its name here; all settings but the rate are torch's defaults.
+    """Return an optimizer by its name here; all settings but the rate are its library's defaults.
 
-    ``momentum`` is ``SGD`` with momentum 0.9.
+    ``momentum`` and ``nesterov`` are ``SGD`` with momentum 0.9. ``muon`` is Muon for matrices and
+    convolution kernels, embeddings and the last layer included, and AdamW for the rest. ``lbfgs``
+    searches along the line for the strong Wolfe conditions; a step of it is up to 20 iterations,
+    needs a closure, and is for full-batch workloads.
     """
     from torch import optim
 
-    if name == "momentum":
-        return optim.SGD(parameters, lr=rate, momentum=0.9)
+    if name == "muon":
+        return _muon(parameters, rate)
     classes = {
         "sgd": optim.SGD,
+        "momentum": partial(optim.SGD, momentum=0.9),
+        "nesterov": partial(optim.SGD, momentum=0.9, nesterov=True),
         "adam": optim.Adam,
         "adamw": optim.AdamW,
+        "nadam": optim.NAdam,
         "adadelta": optim.Adadelta,
         "adagrad": optim.Adagrad,
         "rmsprop": optim.RMSprop,
+        "lbfgs": partial(optim.LBFGS, line_search_fn="strong_wolfe"),
     }
     return classes[name](parameters, lr=rate)
+
+
+def _muon(parameters: Iterable[torch.nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    """Return Muon for tensors of two and more dimensions and AdamW for the rest, as one optimizer.
+
+    Both take the same rate: an orthogonal update is scaled to the size of one of AdamW's, by
+    0.2 sqrt(max(rows, columns)) (Liu et al. 2025, arXiv 2502.16982). A kernel counts as a matrix
+    with one row per output channel.
+    """
+    from pytorch_optimizer import Muon
+
+    parameters = list(parameters)
+    matrices = [p for p in parameters if p.ndim >= 2]
+    others = [p for p in parameters if p.ndim < 2]
+    groups: list[dict[str, Any]] = [{"params": others, "use_muon": False}] if others else []
+    if matrices:
+        groups.append({"params": matrices, "use_muon": True})
+    optimizer = Muon(groups, lr=rate, adamw_lr=rate, use_adjusted_lr=True)
+    _keep_gradients(optimizer, matrices)
+    return optimizer
+
+
+def _keep_gradients(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]) -> None:
+    """Have the optimizer write on copies, so that after a step the gradients are there to read.
+
+    Muon turns them into its Nesterov momentum in place, and the accelerator would take that for
+    the gradient.
+    """
+    gradients: list[torch.Tensor | None] = []
+
+    def lend_copies(*_args: Any) -> None:
+        gradients[:] = [p.grad for p in parameters]
+        for p in parameters:
+            p.grad = None if p.grad is None else p.grad.clone()
+
+    def give_back(*_args: Any) -> None:
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+
+    optimizer.register_step_pre_hook(lend_copies)
+    optimizer.register_step_post_hook(give_back)
