@@ -79,7 +79,7 @@ def cores_of(jobs: int, threads: int) -> list[tuple[int, ...]]:
 def describe(threads: int) -> dict[str, Any]:
     """Return versions, processor, and the threads there were, as a plain dict."""
     return {
-        "python": platform.pythonversion(),
+        "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "cpu": _cpu_name(),
