@@ -163,12 +163,17 @@ def _plan(
         raise typer.BadParameter(message)
     _check(chosen, base, wanted)
     extra = [("torch", "torch"), ("matplotlib", "matplotlib"), ("jinja2", "jinja2")]
-    common.require([*extra, *common.packages_of(chosen)])
+    common.require([*extra, *common.packages_of(chosen), *_packages_of_methods(wanted)])
     common.require_data(chosen)
 
     from koopcore.compare.plan import Plan
 
     return Plan(tuple(chosen), base, wanted, count, steps)
+
+
+def _packages_of_methods(methods: tuple[str, ...]) -> list[tuple[str, str]]:
+    names = [method.partition(":")[0] for method in methods]
+    return [registry.REQUIRES[name] for name in names if name in registry.REQUIRES]
 
 
 def _check(names: list[str], optimizers: tuple[str, ...] | None, methods: tuple[str, ...]) -> None:

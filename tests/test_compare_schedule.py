@@ -61,20 +61,20 @@ def test_compare_side_by_side_gives_the_same_runs():
 
 
 def test_rivals_are_tuned_on_a_seed_of_their_own_and_run_with_the_best_value():
-    plan = Plan(("hamiltonian",), ("adam",), ("bare", "rate", "ema:0.5"), seeds=1, steps=40)
+    plan = Plan(("hamiltonian",), ("adam",), ("bare", "ema", "rate"), seeds=1, steps=40)
     comparison = schedule.compare(plan)
     tuning, record = comparison.records
-    assert (tuning.seed, tuning.methods) == (100, ("rate:1.8", "rate:3.2"))
-    # Adam's rate is far too small for 40 steps: the larger factor is the better one.
-    assert record.methods == ("rate:3.2", "ema:0.5")
-    assert [run.method for run in comparison.runs] == ["bare", "rate:3.2", "ema:0.5"]
+    assert (tuning.seed, tuning.methods) == (100, ("ema:0.9", "ema:0.98", "ema:0.995"))
+    # In 40 steps that all go downhill the shortest memory is the best; both rates run untuned.
+    assert record.methods == ("ema:0.9", "rate:1.8", "rate:3.2")
+    assert [run.method for run in comparison.runs] == ["bare", *record.methods]
     assert comparison.compared == [record]
-    assert plan.work == pytest.approx((3 + 3) * 40 * milliseconds("hamiltonian") / 1000)
+    assert plan.work == pytest.approx((4 + 4) * 40 * milliseconds("hamiltonian") / 1000)
 
 
 def test_resume_runs_only_what_is_missing(tmp_path, monkeypatch):
     path = tmp_path / "results.jsonl"
-    plan = Plan(("hamiltonian",), ("sgd",), ("rate",), seeds=2, steps=20)
+    plan = Plan(("hamiltonian",), ("sgd",), ("ema",), seeds=2, steps=20)
     whole = schedule.compare(plan, path=path)
     lines = path.read_text().splitlines(keepends=True)
     assert len(lines) == 3  # tuning and two seeds

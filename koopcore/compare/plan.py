@@ -68,7 +68,7 @@ class Plan:
 
     def wrapped(self, optimizer: str) -> tuple[str, ...]:
         """Return the methods besides the bare optimizer that can wrap `optimizer`."""
-        methods = [method for method in self.methods if method != "bare"]
+        methods = registry.resolved(method for method in self.methods if method != "bare")
         return tuple(m for m in methods if registry.refusal(m, optimizer) is None)
 
     @property
