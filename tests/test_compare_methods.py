@@ -152,6 +152,12 @@ def test_koopcore_context_uses_the_preset_where_there_is_one(monkeypatch):
         ("lawa:2.5", "must be a whole number above 0"),
         ("forecast:0", "must be a whole number above 0"),
         ("lawa:inf", "must be a whole number above 0"),
+        ("lookahead:2.5", "must be a whole number above 0"),
+        ("pdt:x", "must be a whole number above 0"),
+        ("schedule-free:0", "must be a number above 0"),
+        ("dogra-redman:", "must be one of weight, quasi-node, node, layer, network"),
+        ("dogra-redman:2", "must be one of weight, quasi-node, node, layer, network"),
+        ("null:1", "null takes no value"),
         ("rate:-1", "must be a number above 0"),
         ("rate:nan", "must be a number above 0"),
     ],
@@ -163,10 +169,46 @@ def test_check_refuses_by_name_and_value(spec, message):
 
 @pytest.mark.parametrize("name", registry.NAMES)
 def test_make_gives_a_method_of_that_name(name):
-    for spec in registry.grid([name]) or (name,):
-        method = registry.make(spec, 100)
-        assert method.name == spec
-        assert name not in registry.RULES or isinstance(method, Koopcore)
+    for spec in registry.grid([name]) or registry.resolved([name]):
+        assert registry.make(spec, 100).name == spec
+
+
+@pytest.mark.parametrize("name", ["secant", "anderson", "rank-one"])
+def test_rules_run_in_the_accelerator(name):
+    assert isinstance(registry.make(name, 100), Koopcore)
+
+
+def test_make_asks_for_a_value_that_is_to_be_tuned():
+    with pytest.raises(ValueError, match="'ema' needs a value, such as ema:0.9"):
+        registry.make("ema", 100)
+
+
+def test_names_that_stand_for_several_methods_are_resolved_once():
+    asked = ("rate", "koopcore", "dogra-redman", "rate:3.2", "ema", "koopcore")
+    found = ("rate:1.8", "rate:3.2", "koopcore", "dogra-redman:node", "ema")
+    assert registry.resolved(asked) == registry.tuned(asked[:4], None) + ("ema",) == found
+    assert registry.make("dogra-redman", 100).name == "dogra-redman:node"
+
+
+def test_groups_cover_every_method_and_all_of_them_are_in_the_table():
+    named = {spec.partition(":")[0] for spec in registry.ALL_METHODS}
+    assert named == set(registry.NAMES) - {"bare"}
+    assert len(set(registry.ALL_METHODS)) == len(registry.ALL_METHODS)
+    assert set(registry.QUICK_METHODS) < set(registry.ALL_METHODS)
+    for spec in registry.ALL_METHODS:
+        registry.check(spec)
+        assert registry.resolved([spec]) == (spec,)
+    assert len({len(values) for values in registry.GRIDS.values()}) == 1  # the same tuning budget
+
+
+@pytest.mark.parametrize("name", ["lookahead", "schedule-free:3", "dogra-redman:node", "swa"])
+def test_what_cannot_run_on_lbfgs_says_so(name):
+    assert "does not run on lbfgs: " in registry.refusal(name, "lbfgs")
+    assert registry.refusal(name, "adam") is None
+
+
+def test_what_is_refused_nowhere_runs_on_lbfgs():
+    assert all(registry.refusal(name, "lbfgs") is None for name in ("koopcore", "pdt:5", "ema"))
 
 
 def planted_run(method, train, heldout, final):

@@ -1,4 +1,4 @@
-"""koopcore's accelerator and its forecasts for evaluation, rivals' rules in it, and a control."""
+"""koopcore's accelerator and its forecasts for evaluation, and rivals' rules in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from .methods import Idle
 
@@ -16,9 +18,14 @@ if TYPE_CHECKING:
 
     from .workloads import Problem
 
+FITS, EIGENVALUES = 8, 64  # spectra kept per run, and eigenvalues of each, the largest
+
 
 def koopcore_context(
-    problem: Problem, optimizer: torch.optim.Optimizer, **options: Any
+    problem: Problem,
+    optimizer: torch.optim.Optimizer,
+    preset: str | None = None,
+    **options: Any,
 ) -> AbstractContextManager[KoopmanAccelerator]:
     """Return the accelerator as a user of this kind of problem would make it.
 
@@ -27,20 +34,64 @@ def koopcore_context(
     problem : Problem
         Its `preset` names the accelerator's class method.
     optimizer : torch.optim.Optimizer
+        With L-BFGS, whose last gradient is not that of the weights before its step, a preset that
+        observes gradients gives way to snapshots of the weights.
+    preset : str, optional
+        Another class method than the problem's.
     **options
         Further arguments, such as ``rule``.
     """
+    import torch
+
     from koopcore.torch import KoopmanAccelerator
 
-    make = getattr(KoopmanAccelerator, problem.preset, KoopmanAccelerator)
+    preset = preset or problem.preset
+    make = getattr(KoopmanAccelerator, preset, KoopmanAccelerator)
     # Stated, not measured, so that a run decides alike whatever else the machine does.
     trial_cost = problem.trial_size / (3 * problem.batch_size)
+    if preset == "full_batch" and isinstance(optimizer, torch.optim.LBFGS):
+        options = _of_weights(every=1) | options
     options = {"trial_loss": problem.trial_loss, "trial_cost": trial_cost, **options}
     return make(problem.model, optimizer, **options)
 
 
-class _AcceleratorMeter:
+def _of_weights(every: int) -> dict[str, Any]:
+    return {"observe": "weights", "window": 10, "every": every}
+
+
+def spectra_of(history: Sequence[Any]) -> dict[str, list[Any]]:
+    """Return the eigenvalues of some attempts, as `results.Run` keeps them.
+
+    Parameters
+    ----------
+    history : sequence of koopcore.torch.Jump
+        In time order; those without eigenvalues are left out, of the others up to 8 are taken,
+        evenly spread from the first to the last.
+
+    Returns
+    -------
+    dict of lists
+        Columns ``step``, ``kind`` ("operator" where an attempt has no `kind` of its own), ``real``
+        and ``imag``: the (up to 64) largest eigenvalues of each. Empty if there are none.
+    """
+    fits = [j for j in history if len(j.eigenvalues) and np.isfinite(j.eigenvalues).all()]
+    if not fits:
+        return {}
+    places = np.linspace(0, len(fits) - 1, min(FITS, len(fits))).round().astype(int)
+    chosen = [fits[i] for i in places]
+    values = [j.eigenvalues[np.argsort(-np.abs(j.eigenvalues))[:EIGENVALUES]] for j in chosen]
+    return {
+        "step": [j.step for j in chosen],
+        "kind": [getattr(j, "kind", "operator") for j in chosen],
+        "real": [v.real.tolist() for v in values],
+        "imag": [v.imag.tolist() for v in values],
+    }
+
+
+class AcceleratorMeter:
     """Reads the counters of a KoopmanAccelerator."""
+
+    optimizer = None
 
     def __init__(self, accelerator: KoopmanAccelerator) -> None:
         self._accelerator = accelerator
@@ -50,11 +101,18 @@ class _AcceleratorMeter:
 
     @property
     def seconds(self) -> float:
+        """Time spent in koopcore, trials included."""
         return self._accelerator.stats.seconds
 
     @property
     def jumps(self) -> Sequence[Any]:
+        """All attempts."""
         return self._accelerator.history
+
+    @property
+    def spectra(self) -> dict[str, list[Any]]:
+        """Eigenvalues of some attempts."""
+        return spectra_of(self._accelerator.history)
 
 
 class Koopcore:
@@ -63,43 +121,46 @@ class Koopcore:
     Parameters
     ----------
     name : str
+    preset : str, optional
+        Another preset than the problem's.
     **options
         Arguments beyond the preset.
     """
 
-    def __init__(self, name: str = "koopcore", **options: Any) -> None:
+    def __init__(self, name: str = "koopcore", preset: str | None = None, **options: Any) -> None:
         self.name = name
-        self._options = options
+        self._preset, self._options = preset, options
 
     @contextmanager
     def attach(
         self, problem: Problem, optimizer: torch.optim.Optimizer
-    ) -> Iterator[_AcceleratorMeter]:
+    ) -> Iterator[AcceleratorMeter]:
         """Return a context in which the accelerator is hooked into the optimizer."""
-        with koopcore_context(problem, optimizer, **self._options) as accelerator:
-            yield _AcceleratorMeter(accelerator)
+        options = self._options | self._fitting(problem)
+        with koopcore_context(problem, optimizer, self._preset, **options) as accelerator:
+            yield AcceleratorMeter(accelerator)
+
+    def _fitting(self, problem: Problem) -> dict[str, Any]:
+        """Return further options for this kind of problem."""
+        return {}
 
 
 class Rule(Koopcore):
     """A rival's rule of `koopcore.rules` in the same machinery: window, ladder, trial, roll-back.
 
     Rules forecast trajectories of weights, so that a preset that observes gradients gives way to
-    ten snapshots, five steps apart.
+    ten snapshots, five steps apart. All of them get more than their papers give them: the horizon
+    is chosen by trial, and a jump that does not lower the trial loss is refused. The secant and
+    Anderson's acceleration (regularised nonlinear acceleration, Scieur et al. 2016) are those of
+    `koopcore.rules`; "rank-one" is that of RELEX (Wei et al. 2026), there fitted per tensor and
+    from the base model's weights, here to all weights and from the window's first snapshot.
     """
 
     def __init__(self, name: str, rule: Any) -> None:
         super().__init__(name, rule=rule)
 
-    @contextmanager
-    def attach(
-        self, problem: Problem, optimizer: torch.optim.Optimizer
-    ) -> Iterator[_AcceleratorMeter]:
-        """Return a context in which the accelerator is hooked into the optimizer."""
-        options = dict(self._options)
-        if problem.preset == "full_batch":
-            options |= {"observe": "weights", "window": 10, "every": 5}
-        with koopcore_context(problem, optimizer, **options) as accelerator:
-            yield _AcceleratorMeter(accelerator)
+    def _fitting(self, problem: Problem) -> dict[str, Any]:
+        return _of_weights(every=5) if problem.preset == "full_batch" else {}
 
 
 class Forecast:
@@ -148,7 +209,7 @@ class Identity(Koopcore):
 
     def attach(
         self, problem: Problem, optimizer: torch.optim.Optimizer
-    ) -> AbstractContextManager[_AcceleratorMeter]:
+    ) -> AbstractContextManager[AcceleratorMeter]:
         """Return a context in which the accelerator is hooked and refuses all it finds."""
         trial_loss = problem.trial_loss
         blind = replace(problem, trial_loss=lambda model: 0.0 * trial_loss(model))
