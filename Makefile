@@ -5,21 +5,29 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+RESULTS = bench/results/$(shell git describe --tags --always --dirty 2>/dev/null || echo latest)
 SOURCES := pyproject.toml setup.py CMakeLists.txt constraints.txt $(shell find csrc -type f)
 
 .PHONY: demo test bench lint format doctest clean
 
 demo: $(VENV)/.compare
-	$(BIN)/koopcore compare hamiltonian digits --seeds 3 --jobs 2 --out koopcore-compare
+	$(BIN)/koopcore compare hamiltonian digits --optimizers adam,adadelta,adagrad,sgd --jobs 2
 
 test: $(VENV)/.test doctest
 	$(BIN)/python -m pytest
 
+# The benchmarks of the core and the quick comparison, kept by version. AGAINST=<another such
+# folder> says what became slower or worse since.
 bench: $(VENV)/.bench
-	@mkdir -p bench/results
+	@mkdir -p $(RESULTS)
 	$(BIN)/python -m pytest bench -o "python_files=bench_*.py" --import-mode=prepend \
-		--benchmark-json=bench/results/latest.json
-	$(BIN)/python bench/summary.py bench/results/latest.json
+		--benchmark-json=$(RESULTS)/core.json
+	$(BIN)/python bench/summary.py $(RESULTS)/core.json
+	$(BIN)/koopcore compare --quick --jobs 2 --report $(RESULTS)/compare
+ifdef AGAINST
+	$(BIN)/koopcore compare --report $(RESULTS)/compare --against $(AGAINST)/compare/results.jsonl
+	$(BIN)/python bench/against.py $(RESULTS)/core.json $(AGAINST)/core.json
+endif
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
