@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
-import numpy as np
-
-from .registry import AVERAGES, OURS, RULES
+from .registry import AVERAGES, OURS, PUBLISHED, RULES
 from .results import COLUMNS, Comparison, Run
-
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Median over the seeds of a figure over the bare run's, and the bootstrap's 95 % interval.
-
-    Infinity where the target was not reached, nan where there was none, since bare diverged.
-    """
-
-    median: float
-    low: float
-    high: float
+from .statistics import Ratio, SignTest, median_ratio, sign_test
 
 
 @dataclass(frozen=True)
@@ -40,6 +26,8 @@ class Summary:
         Medians of the times to the target.
     steps_ratio, seconds_ratio : Ratio
         To bare on the same seed.
+    steps_signs, seconds_signs : SignTest
+        Against bare on the same seed; won means earlier at the target.
     misses, seeds : int
         Runs that never reached the target, out of so many.
     overfitted : int
@@ -51,6 +39,8 @@ class Summary:
         Median final loss of the kind that the target is of.
     accuracy : float or None
         Median final accuracy on held-out data.
+    violated : int
+        Runs that broke a rule or stopped with an error; they are misses.
     taken, refused : float
         Medians of the jumps.
     """
@@ -65,6 +55,8 @@ class Summary:
     seconds: float
     steps_ratio: Ratio
     seconds_ratio: Ratio
+    steps_signs: SignTest
+    seconds_signs: SignTest
     misses: int
     seeds: int
     overfitted: int
@@ -73,15 +65,53 @@ class Summary:
     accuracy: float | None
     taken: float
     refused: float
+    violated: int
 
 
 Groups = dict[tuple[str, str], dict[str, list[Run]]]
 
 
+def scored(comparison: Comparison) -> list[Run]:
+    """Return the runs as they count: those with violations are infinite everywhere."""
+    return [_void(run) if run.violations else run for run in comparison.runs]
+
+
+def _void(run: Run) -> Run:
+    """Return the run with infinite times and losses, and an accuracy of 0."""
+    worst = {column: math.inf for column in COLUMNS.values()} | {"heldout_accuracy": 0.0}
+    curve = {k: [worst[k]] * len(v) if k in worst else v for k, v in run.curve.items()}
+    scores = {k: replace(v, steps=math.inf, seconds=math.inf) for k, v in run.scores.items()}
+    return replace(run, curve=curve, scores=scores)
+
+
+def families(comparison: Comparison) -> dict[str, str]:
+    """Return what each method is called where optimizers and workloads are put together.
+
+    A rival is tuned for each of them, so ``ema:0.9`` here is ``ema:0.98`` there: the number is
+    dropped, unless two numbers of one rival stand beside each other somewhere.
+    """
+    found = {run.method: _without_number(run.method) for run in comparison.runs}
+    for methods in groups(comparison).values():
+        counts = Counter(found[method] for method in methods)
+        found |= {method: method for method in methods if counts[found[method]] > 1}
+    # A number that is kept in one place is kept in all.
+    kept = {_without_number(method) for method, name in found.items() if method == name}
+    return {m: m if name in kept else name for m, name in found.items()}
+
+
+def _without_number(method: str) -> str:
+    name, _, value = method.partition(":")
+    try:
+        float(value)
+    except ValueError:
+        return method
+    return name
+
+
 def groups(comparison: Comparison) -> Groups:
-    """Return the runs by (workload, optimizer) and method, in the order of the runs."""
+    """Return the runs by (workload, optimizer) and method, in order, as they count."""
     found: Groups = {}
-    for run in comparison.runs:
+    for run in scored(comparison):
         methods = found.setdefault((run.workload, run.optimizer), {})
         methods.setdefault(run.method, []).append(run)
     return found
@@ -112,6 +142,8 @@ def _summary(target: str, runs: Sequence[Run], bare: Sequence[Run]) -> Summary:
         seconds=median(score.seconds for score in scores),
         steps_ratio=ratio_of(runs, bare, target, "steps"),
         seconds_ratio=ratio_of(runs, bare, target, "seconds"),
+        steps_signs=sign_test(paired(runs, bare, target, "steps")),
+        seconds_signs=sign_test(paired(runs, bare, target, "seconds")),
         misses=sum(math.isinf(score.steps) for score in scores),
         seeds=len(runs),
         overfitted=sum(overfitted(run) for run in bare),
@@ -120,6 +152,7 @@ def _summary(target: str, runs: Sequence[Run], bare: Sequence[Run]) -> Summary:
         accuracy=None if None in accuracies else median(accuracies),
         taken=median(run.taken for run in runs),
         refused=median(run.refused for run in runs),
+        violated=sum(bool(run.violations) for run in runs),
     )
 
 
@@ -130,22 +163,21 @@ def overfitted(bare: Run) -> bool:
     return bare.scores["heldout@75"].target <= bare.scores["heldout@100"].target
 
 
-def ratio_of(runs: Sequence[Run], others: Sequence[Run], target: str, field: str) -> Ratio:
-    """Return the ratio of the runs' ``steps`` or ``seconds`` to the others' on the same seeds.
-
-    Where only the run misses the target, the ratio is infinity; where only the other does, 0.
-    Seeds on which both do, or the other is there before any step, are left out.
-    """
+def paired(
+    runs: Sequence[Run], others: Sequence[Run], target: str, field: str
+) -> list[tuple[float, float]]:
+    """Return the ``steps`` or ``seconds`` to a target of both on every seed that both ran on."""
     by_seed = {run.seed: getattr(run.scores[target], field) for run in others}
-    pairs = [(getattr(run.scores[target], field), by_seed[run.seed]) for run in runs]
-    ratios = [a / b for a, b in pairs if b > 0 and not math.isinf(min(a, b))]
-    if not ratios:
-        return Ratio(math.nan, math.nan, math.nan)
-    # A generator of its own with a fixed seed: the same runs always give the same interval.
-    chosen = np.random.default_rng(0).integers(len(ratios), size=(RESAMPLES, len(ratios)))
-    medians = np.sort(np.median(np.asarray(ratios)[chosen], axis=1))
-    cut = round(0.025 * RESAMPLES)
-    return Ratio(median(ratios), float(medians[cut]), float(medians[-1 - cut]))
+    return [
+        (getattr(run.scores[target], field), by_seed[run.seed])
+        for run in runs
+        if run.seed in by_seed
+    ]
+
+
+def ratio_of(runs: Sequence[Run], others: Sequence[Run], target: str, field: str) -> Ratio:
+    """Return the ratio of the runs' ``steps`` or ``seconds`` to the others' on the same seeds."""
+    return median_ratio(paired(runs, others, target, field))
 
 
 def _worse(runs: Sequence[Run], bare: Sequence[Run], column: str) -> int:
@@ -193,13 +225,13 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
 
 
 def _to_stand_beside(methods: dict[str, list[Run]], target: str) -> list[str]:
-    """Return bare, the best average and the best other rule; nothing without one of the latter."""
+    """Return bare and the best average, rule and published method; nothing without one of these."""
 
     def to_bare(name: str) -> float:
         return ratio_of(methods[name], methods["bare"], target, "steps").median
 
     best = []
-    for kind in (AVERAGES, RULES):
+    for kind in (AVERAGES, RULES, PUBLISHED):
         rivals = [name for name in methods if name.partition(":")[0] in kind]
         best += [min(rivals, key=to_bare)] if rivals else []
     return ["bare", *best] if best else []
