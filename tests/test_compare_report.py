@@ -1,5 +1,7 @@
-"""The tables and the picture, from runs made by hand."""
+"""The statistics, the tables and the pictures, from runs made by hand."""
 
+import csv
+import io
 import math
 from dataclasses import replace
 
@@ -8,42 +10,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-from koopcore.compare import figure, report, statistics, summary
-from koopcore.compare.results import Comparison, Record, Run, Score
+from made_comparisons import METHODS, edited, made_comparison, made_run, planted_comparison
+
+from koopcore.compare import figure, profiles, report, statistics, styles, summary, words
+from koopcore.compare.registry import ALL_METHODS
+from koopcore.compare.results import Comparison, Score
 
 INF = math.inf
-MACHINE = {"python": "3", "packages": {"torch": "2"}, "cpu": "x", "threads": 1, "jobs": 2}
-
-
-def made_run(method, seed, steps, final=0.25, heldout=True, overfitted=False, target=0.5):
-    curve = {
-        "step": [0, 10, 20],
-        "step_equivalents": [0.0, 10.0, 20.0],
-        "seconds": [0.0, 1.0, 2.0],
-        "train_loss": [4.0, 1.0, final],
-    }
-    scores = {"train@75": Score(1.0, 10.0, 1.0), "train@100": Score(target, steps, steps / 10)}
-    if heldout:
-        curve |= {"heldout_loss": [4.0, 2.0, 1.0], "heldout_accuracy": [0.1, 0.5, 0.9]}
-        scores["heldout@75"] = Score(1.0 if overfitted else 2.0, 10.0, 1.0)
-        scores["heldout@100"] = Score(1.0, steps, steps / 10)
-    jumps = {name: [] for name in ("step", "horizon", "loss_before", "loss_after")}
-    jumps["step_equivalents"] = [12.0] if method == "koopcore" else []
-    jumped = (4, 1) if method == "koopcore" else (0, 0)
-    return Run("digits", "sgd", method, seed, 0.1, 20, curve, jumps, *jumped, 9, 0.1, scores)
-
-
-def made_comparison(methods, **changes):
-    """Return a comparison from each method's steps to the target by seed; bare takes 20."""
-    (n_seeds,) = {len(steps) for steps in methods.values()}
-    records = []
-    for seed in range(n_seeds):
-        runs = [made_run("bare", seed, 20.0, 0.5, **changes)]
-        for method, steps in methods.items():
-            runs.append(made_run(method, seed, steps[seed], **changes))
-        names = tuple(methods)
-        records.append(Record("digits", "sgd", seed, 20, names, "Made", 10, MACHINE, runs))
-    return Comparison(records)
 
 
 def row(comparison, method, target="train@100"):
@@ -115,6 +88,118 @@ def test_worse_is_beyond_the_spread_of_the_bare_runs():
     assert row(comparison, "bare").worse == 0
 
 
+def test_sign_test_counts_misses_as_losses_and_leaves_out_ties():
+    pairs = [(1, 2)] * 7 + [(2, 1), (INF, 1), (3, 3), (INF, INF)]
+    found = statistics.sign_test(pairs)
+    assert (found.won, found.lost, found.left_out) == (7, 2, 2)
+    # Two-sided: twice the chance of 0, 1 or 2 heads in 9 throws.
+    assert found.p == pytest.approx(2 * (1 + 9 + 36) / 2**9)
+    assert statistics.sign_test([(1, 2)] * 10).p == pytest.approx(statistics.smallest_p(10))
+    assert statistics.sign_test([(1, 1)]) == statistics.SignTest(0, 0, 1, 1.0)
+
+
+def test_signs_are_of_the_same_seed():
+    comparison = made_comparison({"koopcore": [10.0, 25.0, 20.0, INF]})
+    signs = row(comparison, "koopcore").steps_signs
+    assert (signs.won, signs.lost, signs.left_out) == (1, 2, 1)
+
+
+def test_runs_with_violations_are_infinite_everywhere_and_named():
+    comparison = edited(
+        made_comparison({"koopcore": [10.0, 5.0, 5.0], "pdt:5": [1.0, 1.0, 1.0]}),
+        lambda run: replace(run, violations=["peeked"]) if run.method == "pdt:5" else run,
+    )
+    found = row(comparison, "pdt:5", "heldout@100")
+    assert (found.misses, found.worse, found.violated) == (3, 3, 3)
+    assert found.steps_ratio.median == found.final_loss == INF
+    assert found.accuracy == 0
+    assert profiles.profile(comparison, "train@100").share("pdt", 4) == 0
+    for text in (report.terminal_table(comparison), report.markdown_table(comparison)):
+        assert "pdt:5 on digits with sgd, seeds 0, 1, 2: peeked" in text
+        assert "pdt:5 (!)" in text
+    assert "1 case, listed" in " ".join(words.sentences(comparison))
+
+
+def test_families_drop_a_number_unless_two_stand_beside_each_other():
+    tuned = made_comparison({"ema:0.9": [1.0], "rate:1.8": [1.0], "rate:3.2": [1.0]})
+    elsewhere = edited(
+        made_comparison({"ema:0.98": [1.0], "rate:1.8": [1.0]}),
+        lambda run: replace(run, optimizer="adam"),
+    )
+    both = Comparison([*tuned.records, *elsewhere.records])
+    assert summary.families(both) == {
+        "bare": "bare",
+        "ema:0.9": "ema",
+        "ema:0.98": "ema",
+        "rate:1.8": "rate:1.8",
+        "rate:3.2": "rate:3.2",
+    }
+    words_ = made_comparison({"dogra-redman:node": [1.0]})
+    assert summary.families(words_)["dogra-redman:node"] == "dogra-redman:node"
+
+
+def test_profile_is_the_share_of_instances_within_a_factor_of_the_best():
+    comparison = made_comparison({"koopcore": [10.0, 40.0, INF], "ema:0.9": [15.0, INF, INF]})
+    found = profiles.profile(comparison, "train@100", "steps")
+    assert (found.instances, found.left_out) == (3, 0)
+    assert found.ratios == {"bare": [1, 1, 2], "koopcore": [1, 2, INF], "ema": [1.5, INF, INF]}
+    shares = [found.share(m, tau) for m in found.ratios for tau in (1, 1.5, 2, 4)]
+    assert shares == pytest.approx(
+        [2 / 3, 2 / 3, 1, 1, 1 / 3, 1 / 3, 2 / 3, 2 / 3, 0, 1 / 3, 1 / 3, 1 / 3]
+    )
+
+
+def test_profile_leaves_out_instances_on_which_nobody_arrived():
+    comparison = edited(
+        made_comparison({"koopcore": [10.0, 10.0]}),
+        lambda run: replace(run, scores={"train@100": Score(0.5, INF, INF)}) if run.seed else run,
+    )
+    found = profiles.profile(comparison, "train@100")
+    assert (found.instances, found.left_out) == (1, 1)
+    assert profiles.profile(comparison, "heldout@75").instances == 1
+
+
+def test_profile_counts_a_start_that_was_good_enough_and_a_method_that_did_not_run():
+    comparison = edited(
+        made_comparison({"koopcore": [10.0]}),
+        lambda run: (
+            replace(run, scores={"train@100": Score(0.5, 0.0, 0.0)})
+            if run.method == "bare"
+            else run
+        ),
+    )
+    found = profiles.profile(comparison, "train@100")
+    assert found.ratios == {"bare": [1.0], "koopcore": [INF]}
+    other = edited(made_comparison({"ema:0.9": [1.0]}), lambda run: replace(run, optimizer="adam"))
+    both = profiles.profile(Comparison([*comparison.records, *other.records]), "train@100")
+    assert both.not_run == {"bare": 0, "koopcore": 1, "ema": 1}
+
+
+def test_sentences_are_made_from_the_figures():
+    comparison = made_comparison({"koopcore": [10.0] * 3, "ema:0.9": [5.0] * 3, "null": [20.0] * 3})
+    text = " ".join(words.sentences(comparison))
+    assert "against bare, koopcore is faster in 1." in text
+    assert "lowest median ratio of all: ema in 1 (digits with sgd)" in text
+    assert "The null method, which does nothing, took 1.000" in text
+    assert "With 3 seeds a sign test gives p = 0.25 at the least" in text
+    slow = " ".join(
+        words.sentences(made_comparison({"koopcore": [30.0, INF, 40.0], "rate:2": [9.0] * 3}))
+    )
+    assert "koopcore is slower in 1" in slow
+    assert "It missed the target in 1 of 3 runs, most often on digits with sgd (1 of 3)" in slow
+    assert "rate (a control) in 1" in slow
+    never = " ".join(words.sentences(made_comparison({"koopcore": [INF, INF, 1.0]})))
+    assert "koopcore is at the target on no more than half of the seeds in 1." in never
+    lone = words.sentences(made_comparison({"ema:0.9": [1.0]}))
+    assert lone[0] == "Neither koopcore nor its forecasts ran in this comparison."
+
+
+def test_outcome_reads_the_interval():
+    read = [(0.5, 0.4, 0.9), (0.9, 0.5, 1.1), (1.5, 1.1, INF), (INF, 0.5, INF), (math.nan,) * 3]
+    found = [words.outcome(statistics.Ratio(*figures)) for figures in read]
+    assert found == ["faster", "undecided", "slower", "never there", "-"]
+
+
 def test_verdict_stands_beside_the_best_rival_of_each_kind():
     comparison = made_comparison(
         {
@@ -148,6 +233,34 @@ def test_terminal_table_shows_the_figures_in_120_columns():
     assert "koopcore against bare" in text
 
 
+def test_terminal_table_of_twenty_methods_keeps_to_120_columns():
+    comparison = planted_comparison(workloads=("digits-64",), optimizers=("adam",))
+    lines = report.terminal_table(comparison).splitlines()
+    assert max(map(len, lines)) <= 120
+    assert sum(line.startswith("  ") for line in lines) >= 2 * len(METHODS)
+    assert sum(line.startswith("adam 0.1, target ") for line in lines) == 2
+
+
+def test_csv_has_a_row_per_method_and_target_with_all_figures():
+    comparison = made_comparison({"koopcore": [10.0, 5.0, INF], "swa:0.5": [INF, INF, INF]})
+    rows = list(csv.DictReader(io.StringIO(report.csv_table(comparison))))
+    assert len(rows) == 3 * 4
+    found = {(row["method"], row["target"]): row for row in rows}
+    koop = found["koopcore", "train@100"]
+    assert (koop["workload"], koop["optimizer"], koop["learning_rate"]) == ("digits", "sgd", "0.1")
+    assert [
+        float(koop[name]) for name in ("steps_ratio", "steps_ratio_low", "steps_ratio_high")
+    ] == [
+        0.5,
+        0.25,
+        INF,
+    ]
+    assert (koop["misses"], koop["steps_signs_won"], koop["steps_signs_lost"]) == ("1", "2", "1")
+    assert koop["seconds_signs_p"] == "1.0"
+    assert found["swa:0.5", "heldout@100"]["seconds"] == "inf"
+    assert all(None not in row.values() and None not in row for row in rows)
+
+
 def test_table_without_heldout_data_or_rivals_has_no_part_for_them():
     text = report.terminal_table(made_comparison({"koopcore": [10.0]}, heldout=False))
     assert "final loss" in text
@@ -173,6 +286,26 @@ def test_median_curve_uses_only_what_was_already_paid_for():
     assert y == [3.0, 1.5, pytest.approx(0.35)]
 
 
+def test_curve_over_time_holds_the_middle_half_and_infinity_where_runs_diverged():
+    runs = [made_run("bare", seed, 20.0, 0.5) for seed in range(5)]
+    for run in runs:
+        run.curve["train_loss"][1] = float(1 + run.seed)
+    runs[4].curve["train_loss"][1:] = [INF, INF]
+    times, low, middle, high = figure.over_time(runs)
+    assert (times[0], times[-1]) == (0.0, 2.0)
+    at = int(np.searchsorted(times, 1.5))
+    assert (low[at], middle[at], high[at]) == (2.0, 3.0, 4.0)
+    runs[3].curve["train_loss"][1:] = [INF, INF]
+    assert figure.over_time(runs)[3][at] == INF
+
+
+def test_every_method_has_a_look_of_its_own():
+    looks = [styles.style(name) for name in ALL_METHODS if not name.startswith("rate:")]
+    assert len(set(looks)) == len(looks)
+    assert styles.style("rate:1.8") == styles.style("rate")
+    assert styles.style("new-one:3").color == styles.GREY
+
+
 def test_save_curves_draws_every_method_and_divergence(tmp_path):
     pytest.importorskip("matplotlib")
     methods = {name: [INF] for name in ("koopcore", "ema:0.9", "lawa:2", "secant", "rate:3.2")}
@@ -182,3 +315,12 @@ def test_save_curves_draws_every_method_and_divergence(tmp_path):
         path = tmp_path / f"{column}.png"
         figure.save_curves(comparison, path, column)
         assert path.stat().st_size > 5000
+
+
+def test_save_curves_leaves_a_gap_where_an_optimizer_did_not_run(tmp_path):
+    pytest.importorskip("matplotlib")
+    one = made_comparison({"koopcore": [10.0]})
+    other = edited(one, lambda run: replace(run, workload="mnist-5k", optimizer="adam"))
+    moved = [replace(record, workload="mnist-5k", optimizer="adam") for record in other.records]
+    figure.save_curves(Comparison([*one.records, *moved]), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
