@@ -52,7 +52,7 @@ def known_workloads(names: Sequence[str]) -> list[str]:
     cleaned = list(dict.fromkeys(name.strip() for name in names))
     try:
         for name in cleaned:
-            workloads.check(name)
+            workloads.parse(name)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return cleaned
@@ -74,8 +74,7 @@ def _found(module: str) -> bool:
 
 def packages_of(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return the packages beyond torch that the workloads import, with their names on PyPI."""
-    plain = [name.partition(":")[0] for name in names]
-    return [workloads.REQUIRES[name] for name in plain if name in workloads.REQUIRES]
+    return [package for package in map(workloads.required_package, names) if package]
 
 
 def require_data(names: Sequence[str]) -> None:

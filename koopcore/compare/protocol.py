@@ -286,6 +286,8 @@ def run_methods(
         method = registry.make(chosen, budget) if isinstance(chosen, str) else chosen
         problem = workload.build(seed)
         base = make_optimizer(optimizer, problem.model.parameters(), rate)
+        if problem.schedule is not None:
+            problem.schedule(base, budget)
         grace = GRACE if runs else 1.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # for what a method draws

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from . import workloads
 from .baselines import GRIDS, TUNING_SEED, make_optimizer
+from .environment import pinned
 from .methods import Bare
 from .protocol import train
 
@@ -46,12 +45,14 @@ def tune(
         Learning rates instead of each optimizer's grid.
     """
     workload = workloads.load(name)
-    torch.set_num_threads(threads)
-    for optimizer in optimizers:
-        for rate in rates or GRIDS[optimizer]:
+    pairs = [(optimizer, rate) for optimizer in optimizers for rate in rates or GRIDS[optimizer]]
+    with pinned(threads):
+        for optimizer, rate in pairs:
             problem = workload.build(TUNING_SEED)
             base = make_optimizer(optimizer, problem.model.parameters(), rate)
             budget = steps or workload.steps
+            if problem.schedule is not None:
+                problem.schedule(base, budget)
             curve = train(problem, base, Bare(), budget, workload.evaluate_every)["curve"]
             heldout = min(curve["heldout_loss"]) if "heldout_loss" in curve else None
             yield Trial(optimizer, rate, curve["train_loss"][-1], heldout)
