@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:  # the core needs numpy alone
         'koopcore: the command line needs typer; install it with pip install "koopcore[cli]"'
     ) from error
 
-from koopcore._cli_arena import arena
+from koopcore._cli_arena import app as arena
 from koopcore._cli_compare import compare, tune
 from koopcore._cli_dmd import dmd
 from koopcore._cli_paper import paper
