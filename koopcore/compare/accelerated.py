@@ -50,12 +50,15 @@ def koopcore_context(
     # Stated, not measured, so that a run decides alike whatever else the machine does.
     trial_cost = problem.trial_size / (3 * problem.batch_size)
     if preset == "full_batch" and isinstance(optimizer, torch.optim.LBFGS):
-        options = _of_weights(every=1) | options
+        options = _of_weights(optimizer) | options
     options = {"trial_loss": problem.trial_loss, "trial_cost": trial_cost, **options}
     return make(problem.model, optimizer, **options)
 
 
-def _of_weights(every: int) -> dict[str, Any]:
+def _of_weights(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    import torch
+
+    every = 1 if isinstance(optimizer, torch.optim.LBFGS) else 5  # a step of which is many
     return {"observe": "weights", "window": 10, "every": every}
 
 
@@ -136,12 +139,12 @@ class Koopcore:
         self, problem: Problem, optimizer: torch.optim.Optimizer
     ) -> Iterator[AcceleratorMeter]:
         """Return a context in which the accelerator is hooked into the optimizer."""
-        options = self._options | self._fitting(problem)
+        options = self._options | self._fitting(problem, optimizer)
         with koopcore_context(problem, optimizer, self._preset, **options) as accelerator:
             yield AcceleratorMeter(accelerator)
 
-    def _fitting(self, problem: Problem) -> dict[str, Any]:
-        """Return further options for this kind of problem."""
+    def _fitting(self, problem: Problem, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """Return further options for this kind of problem and optimizer."""
         return {}
 
 
@@ -149,18 +152,19 @@ class Rule(Koopcore):
     """A rival's rule of `koopcore.rules` in the same machinery: window, ladder, trial, roll-back.
 
     Rules forecast trajectories of weights, so that a preset that observes gradients gives way to
-    ten snapshots, five steps apart. All of them get more than their papers give them: the horizon
-    is chosen by trial, and a jump that does not lower the trial loss is refused. The secant and
-    Anderson's acceleration (regularised nonlinear acceleration, Scieur et al. 2016) are those of
-    `koopcore.rules`; "rank-one" is that of RELEX (Wei et al. 2026), there fitted per tensor and
-    from the base model's weights, here to all weights and from the window's first snapshot.
+    ten snapshots, five steps apart (of L-BFGS: one). All of them get more than their papers give
+    them: the horizon is chosen by trial, and a jump that does not lower the trial loss is refused.
+    The secant and Anderson's acceleration (regularised nonlinear acceleration, Scieur et al. 2016)
+    are those of `koopcore.rules`; "rank-one" is that of RELEX (Wei et al. 2026), there fitted per
+    tensor and from the base model's weights, here to all weights and from the window's first
+    snapshot.
     """
 
     def __init__(self, name: str, rule: Any) -> None:
         super().__init__(name, rule=rule)
 
-    def _fitting(self, problem: Problem) -> dict[str, Any]:
-        return _of_weights(every=5) if problem.preset == "full_batch" else {}
+    def _fitting(self, problem: Problem, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        return _of_weights(optimizer) if problem.preset == "full_batch" else {}
 
 
 class Forecast:
@@ -201,16 +205,20 @@ class Forecast:
 class Identity(Koopcore):
     """A control: all the work of the accelerator, and no change.
 
-    Every trial is evaluated and then taken for 0, so that no forecast is better than what is.
+    Every trial is evaluated and then taken for 0, so that no forecast is better than what is. The
+    average of the preset for mini-batches is kept, but it is the trained model that is evaluated.
     """
 
     def __init__(self) -> None:
         super().__init__("identity")
 
+    @contextmanager
     def attach(
         self, problem: Problem, optimizer: torch.optim.Optimizer
-    ) -> AbstractContextManager[AcceleratorMeter]:
+    ) -> Iterator[AcceleratorMeter]:
         """Return a context in which the accelerator is hooked and refuses all it finds."""
         trial_loss = problem.trial_loss
         blind = replace(problem, trial_loss=lambda model: 0.0 * trial_loss(model))
-        return super().attach(blind, optimizer)
+        with super().attach(blind, optimizer) as meter:
+            meter.evaluated = None
+            yield meter

@@ -64,7 +64,7 @@ class ScheduleFree:
     momentum of their own included. The average x is evaluated, formed from y and z as the library
     does it, but in a copy, so that an evaluation leaves training alone to the last bit. The rate
     rises over the first 5 % of the budget, as the authors advise; their wrapper has no such
-    warm-up and runs without.
+    warm-up and runs without. A workload's own schedule of the rate does not act on it.
 
     Parameters
     ----------
@@ -74,6 +74,8 @@ class ScheduleFree:
     budget : int
         Steps of the whole run.
     """
+
+    own_schedule = True  # the workload's, if it has one, is not to be set up beside it
 
     def __init__(self, factor: float, budget: int) -> None:
         self.name = f"schedule-free:{factor:g}"
