@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-EXPERIMENTS = ("ode", "mnist", "cost", "questions")
-OPTIMIZERS = ("adadelta", "adam", "adagrad")
+from koopcore.compare.paper.run import EXPERIMENTS, OPTIMIZERS, Plan, run
+
 PACKAGES = {
     "torch": "torch",
     "matplotlib": "matplotlib",
@@ -93,7 +93,6 @@ def paper(
 
     from koopcore.compare.paper.claims import claims
     from koopcore.compare.paper.report import write
-    from koopcore.compare.paper.run import Plan, run
 
     plan = Plan(wanted, seeds, optimizers, jitter, quick)
     layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"

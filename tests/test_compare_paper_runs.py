@@ -243,6 +243,10 @@ def test_scatter_draws_networks_whose_forecasts_overflowed(results):
     assert figures.scatter(networks).startswith(b"\x89PNG")
 
 
+def test_optimizers_offered_are_those_with_a_rate():
+    assert run.OPTIMIZERS == tuple(ode.RATES)
+
+
 def test_command_writes_its_report_and_says_what_holds(tiny, tmp_path):
     out = str(tmp_path / "r")
     result = invoke("--quick", "--experiment", "ode, cost", "--seeds", "1", "--report", out)

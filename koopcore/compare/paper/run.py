@@ -16,6 +16,7 @@ from koopcore.compare.results import write_atomically
 
 FORMAT = "koopcore-paper/2"
 EXPERIMENTS = ("ode", "mnist", "cost", "questions")
+OPTIMIZERS = ("adadelta", "adam", "adagrad")  # of `ode`, which is not imported before it runs
 SEEDS = {"ode": 25, "mnist": 3, "cost": 1, "questions": 5}
 QUICK_SEEDS = {"ode": 3, "mnist": 1, "cost": 1, "questions": 1}
 
