@@ -244,7 +244,7 @@ def test_scatter_draws_networks_whose_forecasts_overflowed(results):
 
 
 def test_optimizers_offered_are_those_with_a_rate():
-    assert run.OPTIMIZERS == tuple(ode.RATES)
+    assert tuple(ode.RATES) == run.OPTIMIZERS
 
 
 def test_command_writes_its_report_and_says_what_holds(tiny, tmp_path):
