@@ -120,6 +120,21 @@ def test_cut_removes_directions_below_the_precision_of_the_weights():
     assert cut.spectra()[0]["radius"] == pytest.approx(0.99, rel=1e-3)
 
 
+@pytest.mark.parametrize("m", [8, 60])
+def test_cut_operators_are_numpys_with_the_same_cut(m):
+    """Fewer snapshots than parameters, and more; half of the directions lie below the cut."""
+    rng = np.random.default_rng(1)
+    scales = np.where(np.arange(20) % 2, 1.0, 1e-7)
+    snapshots = scales * np.cumsum(rng.standard_normal((m, 20)), axis=0)
+    model = Model(snapshots, [np.arange(20)[None]], cut=True)
+    states, cut = snapshots.T, operators.CUT_32 * max(m - 1, 20)
+    operator = states[:, 1:] @ np.linalg.pinv(states[:, :-1], rcond=cut)
+    assert model.parts[0].core.shape[0] <= 10
+    for horizon, found in zip((1, 3), model.forecast([1, 3]), strict=True):
+        expected = np.linalg.matrix_power(operator, horizon) @ states[:, -1]
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_reduced_spectrum_is_that_of_the_whole_operator_but_its_zeros():
     snapshots = walk(8, 20)
     model = Model(snapshots, [np.arange(20)[None]])

@@ -183,9 +183,9 @@ def powers(matrices: Array, states: Array, horizons: Iterable[int]) -> Iterator[
             yield states
 
 
-def fit_by_pinv(states: Array, cut: float = CUT) -> Array:
+def fit_by_pinv(states: Array) -> Array:
     """Return ``F' pinv(F)``, shape (groups, d, d), of states of shape (groups, d, m)."""
-    return np.stack([d[:, 1:] @ np.linalg.pinv(d[:, :-1], rcond=cut) for d in states])
+    return np.stack([d[:, 1:] @ np.linalg.pinv(d[:, :-1], rcond=CUT) for d in states])
 
 
 def fit(states: Array) -> tuple[Array, str]:
@@ -204,13 +204,36 @@ def fit(states: Array) -> tuple[Array, str]:
     return np.swapaxes(found, 1, 2), "products"
 
 
-def fit_reduced(places: Places, states: Array, cut: float = CUT) -> Reduced:
+def fit_reduced(places: Places, states: Array) -> Reduced:
     """Return the operator of one group of d >= m - 1 parameters, `states` of shape (d, m)."""
     basis, values, right = np.linalg.svd(states[:, :-1], full_matrices=False)
-    kept = values > cut * values[0]
+    kept = values > CUT * values[0]
     lift = states[:, 1:] @ (right[kept].T / values[kept])
     basis = np.ascontiguousarray(basis[:, kept])
     return Reduced(places, basis, lift, basis.T @ lift)
+
+
+def fit_cut(places: Places, states: Array, cut: float) -> Reduced:
+    """Return the operator without singular values below `cut` times the largest.
+
+    Parameters
+    ----------
+    places : integer array of shape (1, d)
+    states : array of shape (d, m)
+    cut : float
+        Well above 1e-8, so that the smaller one of F F^T and F^T F resolves what is kept.
+    """
+    before, after = states[:, :-1], states[:, 1:]
+    wide = len(before) > before.shape[1]
+    squares, vectors = np.linalg.eigh(before.T @ before if wide else before @ before.T)
+    kept = squares > cut**2 * squares[-1]
+    squares, vectors = squares[kept], vectors[:, kept]
+    if wide:
+        combinations = vectors / np.sqrt(squares)  # V S^-1
+        basis, lift = before @ combinations, after @ combinations
+    else:
+        basis, lift = vectors, after @ (before.T @ (vectors / squares))
+    return Reduced(places, basis, lift, basis.T @ lift, "cut")
 
 
 class Model:
@@ -238,8 +261,11 @@ class Model:
         start = perf_counter()
         self.parts: list[Full | Reduced] = []
         for places in wanted:
-            at = CUT_32 * max(len(snapshots), places.shape[1]) if cut else CUT
-            self.parts += _fitted(snapshots, places, by_pinv or cut, at)
+            if cut:
+                at = CUT_32 * max(len(snapshots) - 1, places.shape[1])
+                self.parts += [fit_cut(row[None], _states(snapshots, row), at) for row in places]
+            else:
+                self.parts += _fitted(snapshots, places, by_pinv)
         self.last = snapshots[-1].astype(np.float64)
         self.fit_seconds = perf_counter() - start
 
@@ -294,15 +320,19 @@ class Model:
         return float(np.median(seconds))
 
 
-def _fitted(snapshots: NDArray, places: Places, by_pinv: bool, cut: float) -> list[Full | Reduced]:
+def _states(snapshots: NDArray, row: Places) -> Array:
+    return np.ascontiguousarray(snapshots.T[row], np.float64)
+
+
+def _fitted(snapshots: NDArray, places: Places, by_pinv: bool) -> list[Full | Reduced]:
     count, size = places.shape
     if size >= len(snapshots) - 1:
-        return [fit_reduced(row[None], snapshots.T[row].astype(np.float64), cut) for row in places]
+        return [fit_reduced(row[None], _states(snapshots, row)) for row in places]
     found: list[Full | Reduced] = []
     at_once = max(1, BATCH // (size * len(snapshots)))
     for first in range(0, count, at_once):
         batch = places[first : first + at_once]
         states = np.ascontiguousarray(snapshots[:, batch].transpose(1, 2, 0), np.float64)
-        matrices, route = (fit_by_pinv(states, cut), "pinv") if by_pinv else fit(states)
+        matrices, route = (fit_by_pinv(states), "pinv") if by_pinv else fit(states)
         found.append(Full(batch, matrices, route))
     return found
