@@ -5,14 +5,14 @@ Torch is imported only once the arguments have been checked.
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from koopcore._cli_common import packages_of, progress_bar, require, require_data
 from koopcore.compare import baselines, workloads
 from koopcore.compare.arena import ARENA_RULES
 from koopcore.compare.arena.entrants import predictors
@@ -26,10 +26,6 @@ app = typer.Typer(
     help="Score rules of forecasting on stored weight trajectories.",
     no_args_is_help=True,
 )
-
-Horizons = Annotated[
-    str, typer.Option(help="Comma-separated, in snapshots.  [default: all of a file]")
-]
 
 
 @app.command()
@@ -58,7 +54,7 @@ def record(
         from koopcore.compare.arena.record import record as run
 
         steps = workloads.load(workload).steps if steps is None else steps
-        with _progress(steps, "steps") as tick:
+        with progress_bar(steps) as bar:
             recording = run(
                 workload,
                 optimizer,
@@ -69,7 +65,7 @@ def record(
                 starts=starts,
                 steps=steps,
                 rate=rate,
-                progress=tick,
+                progress=bar.update,
             )
         save(out, recording)
     n_snapshots, n_weights = recording.states.shape
@@ -90,7 +86,9 @@ def score(
         typer.Option(help=f"Comma-separated, out of: {', '.join(ARENA_RULES)}.  [default: all]"),
     ] = "",
     window: Annotated[int, typer.Option(help="Snapshots that a rule is given.")] = 10,
-    horizons: Horizons = "",
+    horizons: Annotated[
+        str, typer.Option(help="Comma-separated, in snapshots.  [default: all of a file]")
+    ] = "",
     report: Annotated[
         Path | None,
         typer.Option(file_okay=False, help="Folder for arena.md, arena.csv and arena.png."),
@@ -103,18 +101,19 @@ def score(
         ahead = _numbers(horizons)
         recordings = [load(file) for file in files] if files else shipped()
         _require([recording.about.workload for recording in recordings])
+        require([("matplotlib", "matplotlib")] if report else [])
         from koopcore.compare.arena import score as arena
         from koopcore.compare.arena import tables
 
         starts = sum(len(recording.about.starts) for recording in recordings)
-        with _progress(starts, "starts") as tick:
+        with progress_bar(starts) as bar:
             outcomes = arena.score(
-                recordings, names, window=window, horizons=ahead, progress=lambda _name: tick(1)
+                recordings, names, window=window, horizons=ahead, progress=bar.update
             )
-    rows = tables.summarize(outcomes)
-    typer.echo(tables.terminal(rows, window))
-    if report is not None:
-        _write(rows, window, report, _command(files, rules, window, horizons))
+        rows = tables.summarize(outcomes)
+        typer.echo(tables.terminal(rows, window))
+        if report is not None:
+            _write(rows, window, report, _command(files, rules, window, horizons))
 
 
 def _write(rows: list[Row], window: int, folder: Path, command: str) -> None:
@@ -160,23 +159,7 @@ def _refusing() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-@contextmanager
-def _progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
-    from tqdm import tqdm
-
-    # disable=None: silent when the output is not a terminal
-    with tqdm(total=total, disable=None, desc=unit) as bar:
-        yield bar.update
-
-
 def _require(names: list[str]) -> None:
     """Refuse workloads whose packages or data are not there, before any run has begun."""
-    packages = filter(None, map(workloads.required_package, names))
-    for module, label in (("torch", "torch"), *packages):
-        if not importlib.util.find_spec(module):
-            raise ImportError(
-                f"this needs {label}, not installed here; "
-                'install with pip install "koopcore[compare]"'
-            )
-    for message in filter(None, map(workloads.missing_data, names)):
-        raise ValueError(message)
+    require([("torch", "torch"), *packages_of(names)])
+    require_data(names)
