@@ -210,8 +210,8 @@ def _write(comparison: Comparison, folder: Path) -> None:
     command = shlex.join(["koopcore", *sys.argv[1:]])
     report.write(comparison, folder, command)
     typer.echo(report.terminal_table(comparison))
-    typer.echo(f"\nresults: {folder / 'results.jsonl'}\npage:    {folder / 'report.html'}")
-    typer.echo(f"tables:  {folder / 'tables.md'}, {folder / 'tables.csv'}")
+    typer.echo(f"\npage:    {folder / 'report.html'}\ntables:  {folder / 'tables.md'}")
+    typer.echo(f"as data: {folder / 'tables.csv'}\nresults: {folder / 'results.jsonl'}")
     for path in sorted(folder.glob("*.png")):
         typer.echo(f"picture: {path}")
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
@@ -24,7 +25,7 @@ def run(*arguments):
     [
         (
             ["compare", "mnist"],
-            "unknown workload mnist; known workloads: hamiltonian, hamiltonian-50, digits, digi",
+            "unknown workload mnist; known workloads: hamiltonian, hamiltonian-50, henon-heiles",
         ),
         (
             ["compare", "digits", "--optimizers", "adam,lion"],
@@ -141,7 +142,8 @@ def test_compare_small_run_writes_its_files_and_prints_the_table(tmp_path):
         assert line["budget"] == 60
         assert [r["method"] for r in line["runs"]] == ["bare", "koopcore", "ema:0.9"]
         assert all(r["curve"]["step_equivalents"][-1] <= 66 for r in line["runs"])
-    assert max(map(len, result.output.splitlines())) <= 120
+    tables = result.output.split("\npage: ")[0]
+    assert max(map(len, tables.splitlines())) <= 120
     assert str(out / "curves.png") in result.output
     assert "\x1b" not in result.output
     assert "%|" not in result.output
@@ -172,15 +174,97 @@ def test_tune_takes_rates_and_shows_held_out_losses():
     assert re.match(r"digits-64  sgd +0\.1 +\d\.\d{3}e\S+  best held-out \d\.\d{3}e", result.stdout)
 
 
-def test_paper_writes_its_files_and_prints_the_table(tmp_path, monkeypatch):
-    pytest.importorskip("torch")
-    from koopcore.compare import paper
+SMALL = ["compare", "hamiltonian", "--optimizers", "sgd", "--steps", "20", "--seeds", "2"]
 
-    monkeypatch.setattr(paper, "QUICK", paper.Protocol(11, 40, 5))
-    result, _ = run("paper", "--quick", "--seeds", "2", "--out", str(tmp_path / "p"))
+
+def test_compare_results_of_another_version_are_refused_and_kept(tmp_path):
+    pytest.importorskip("torch")
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"format": "koopcore-compare/2"}\n')
+    result, text = run(*SMALL, "--report", str(tmp_path), "--resume")
+    assert result.exit_code == 1
+    assert "format is koopcore-compare/2, expected koopcore-compare/3" in text
+    assert path.read_text() == '{"format": "koopcore-compare/2"}\n'
+
+
+def test_compare_two_runs_in_one_folder_are_refused(tmp_path):
+    pytest.importorskip("torch")
+    from koopcore.compare.results import Store
+
+    with Store(tmp_path / "results.jsonl"):
+        result, text = run(*SMALL, "--report", str(tmp_path))
+    assert result.exit_code == 1
+    assert "another run is writing to" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; finished runs are in"),
+        (OSError(28, "No space left on device; the 3 records before it are kept"), 1, "No space"),
+        (BrokenProcessPool(), 1, "as happens when memory runs out"),
+    ],
+    ids=["interrupt", "disk", "memory"],
+)
+def test_compare_that_ends_early_says_how_to_go_on(tmp_path, monkeypatch, error, code, message):
+    pytest.importorskip("torch")
+    from koopcore.compare import schedule
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(schedule, "compare", fail)
+    result, text = run(*SMALL, "--report", str(tmp_path))
+    assert result.exit_code == code
+    assert message in text
+    assert "--resume" in text
+
+
+def test_compare_against_runs_nothing_and_says_what_changed(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("jinja2")
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        assert run(*SMALL, "--report", str(folder))[0].exit_code == 0
+    before = (new / "results.jsonl").read_text()
+    against = ["compare", "--report", str(new), "--against", str(old / "results.jsonl")]
+    result, text = run(*against)
     assert result.exit_code == 0, result.output
-    document = json.loads((tmp_path / "p" / "paper.json").read_text())
-    assert [network["seed"] for network in document["networks"]] == [0, 1]
-    assert document["protocol"] == {"first": 11, "last": 40, "horizon": 5}
-    assert "median of all 2" in (tmp_path / "p" / "paper.md").read_text()
-    assert "median of all 2" in result.output
+    assert "worse 0" in text
+    assert (new / "results.jsonl").read_text() == before
+    (old / "results.jsonl").write_text("{}\n")
+    assert run(*against)[0].exit_code == 2
+
+
+def test_method_that_cannot_run_beside_an_optimizer_is_left_out_aloud(tmp_path):
+    pytest.importorskip("schedulefree")
+    arguments = ["--optimizers", "lbfgs", "--steps", "60", "--seeds", "1"]
+    arguments += ["--methods", "null,schedule-free:1", "--report", str(tmp_path)]
+    result, text = run("compare", "hamiltonian", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "schedule-free does not run on lbfgs" in text
+    line = json.loads((tmp_path / "results.jsonl").read_text())
+    assert [r["method"] for r in line["runs"]] == ["bare", "null"]
+
+
+@pytest.mark.parametrize(("size", "seeds"), [("quick", 3), ("full", 10)])
+def test_sizes_are_of_what_there_is(size, seeds):
+    from koopcore.compare import baselines, registry, sizes
+
+    chosen = {"quick": sizes.QUICK, "full": sizes.FULL}[size]
+    assert chosen.seeds == seeds
+    for name in chosen.names:
+        assert name in sizes.MILLISECONDS
+        for optimizer in chosen.optimizers or baselines.DEFAULT_OPTIMIZERS[name]:
+            assert baselines.learning_rate(name, optimizer) > 0
+    for method in chosen.methods:
+        registry.check(method)
+
+
+def test_quick_is_foreseen_to_take_less_than_ten_minutes_on_two_cores():
+    pytest.importorskip("torch")
+    from koopcore.compare import sizes
+    from koopcore.compare.plan import Plan
+
+    quick = sizes.QUICK
+    assert Plan(quick.names, quick.optimizers, quick.methods, quick.seeds).work / 2 < 600
