@@ -41,10 +41,10 @@ def record(
     ] = "1,4,16,64,256",
     starts: Annotated[int, typer.Option(help="Windows to forecast from.")] = 12,
     steps: Annotated[
-        int | None, typer.Option(help="Of the run.  [default: the workload's budget]")
+        int | None, typer.Option(help="Of the run. By default the workload's budget.")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Learning rate.  [default: the stated one]")
+        float | None, typer.Option(help="Learning rate. By default the stated one.")
     ] = None,
 ) -> None:
     """Train WORKLOAD with the bare OPTIMIZER and store the weights that forecasts are scored on."""
@@ -79,15 +79,15 @@ def record(
 def score(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Files of arena record.  [default: those of the package]"),
+        typer.Argument(help="Files of arena record. By default the package's own."),
     ] = None,
     rules: Annotated[
         str,
-        typer.Option(help=f"Comma-separated, out of: {', '.join(ARENA_RULES)}.  [default: all]"),
+        typer.Option(help=f"Comma-separated, out of: {', '.join(ARENA_RULES)}. By default all."),
     ] = "",
     window: Annotated[int, typer.Option(help="Snapshots that a rule is given.")] = 10,
     horizons: Annotated[
-        str, typer.Option(help="Comma-separated, in snapshots.  [default: all of a file]")
+        str, typer.Option(help="Comma-separated, in snapshots. By default all that a file has.")
     ] = "",
     report: Annotated[
         Path | None,
