@@ -134,7 +134,7 @@ def _planted(rng, workload, optimizer, method, seed, n_points):
         "loss_after": (before * rng.uniform(0.5, 1, size=len(at))).tolist(),
     }
     spectra = {}
-    if jumps:
+    if method.startswith(("koopcore", "pdt", "dogra")):
         values = rng.uniform(0.5, 1.02, (8, 6)) * np.exp(1j * rng.normal(0, 0.3, (8, 6)))
         spectra = {
             "step": list(range(50, 450, 50)),

@@ -26,12 +26,12 @@ LABELS = {TRAIN: "training loss", HELDOUT: "held-out loss"}
 GRID_POINTS = 120
 
 
-def blank(width: float, height: float) -> Figure:
+def without_window(width: float, height: float, layout: str = "none") -> Figure:
     """Return a figure of so many inches that never opens a window, whatever the user's backend."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
@@ -51,7 +51,8 @@ def save_curves(comparison: Comparison, path: Path, column: str = TRAIN) -> None
     """
     budgets = {r.workload: r.budget for r in comparison.compared if column in r.runs[0].curve}
     optimizers = list(dict.fromkeys(run.optimizer for run in comparison.runs))
-    figure = blank(3.1 * len(optimizers) + 0.6, 2.6 * len(budgets) + 0.9)
+    width, height = 3.1 * len(optimizers) + 0.6, 2.6 * len(budgets) + 0.9
+    figure = without_window(width, height, "constrained")
     axes = figure.subplots(len(budgets), len(optimizers), squeeze=False)
     for i, (name, budget) in enumerate(budgets.items()):
         for j, optimizer in enumerate(optimizers):
@@ -95,7 +96,9 @@ def draw_times(axis: Axes, runs: Sequence[Run], column: str = TRAIN) -> None:
         times, low, middle, high = over_time(mine, column)
         axis.plot(*_finite_points(times, middle), **look.line, zorder=3 if strong else 2)
         if strong and len(mine) > 1:
-            axis.fill_between(times, low, high, color=look.color, alpha=0.18, lw=0, zorder=1)
+            # A quartile that diverged goes out of the frame, not out of the picture.
+            edges = np.clip(low, 1e-300, 1e30), np.clip(high, 1e-300, 1e30)
+            axis.fill_between(times, *edges, color=look.color, alpha=0.18, lw=0, zorder=1)
     _frame(axis, runs, column)
     end = median(run.curve["seconds"][-1] for run in runs if run.method == "bare")
     axis.set_xlim(-0.02 * end, 1.1 * end)

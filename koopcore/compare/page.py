@@ -212,7 +212,8 @@ def _curves(workload: str, pairs: Pairs) -> Iterator[Context]:
 def _jumps(workload: str, pairs: Pairs) -> Iterator[Context]:
     for optimizer, methods in pairs.items():
         runs = [run for found in methods.values() for run in found]
-        if not any(run.taken for run in runs):
+        jumped = [run for run in runs if run.jumps["step"]]
+        if not jumped:
             continue
         counts = [
             f"{method} {median(run.taken for run in found):.0f}/"
@@ -222,7 +223,7 @@ def _jumps(workload: str, pairs: Pairs) -> Iterator[Context]:
         ]
         alt = f"Horizons and losses of the jumps taken on {workload} with {optimizer}"
         caption = f"{optimizer}; taken/refused per run, median: {', '.join(counts)}"
-        yield _figure(pictures.jumps([run for run in runs if run.taken]), alt, caption)
+        yield _figure(pictures.jumps(jumped), alt, caption)
 
 
 def _spectra(workload: str, pairs: Pairs) -> Iterator[Context]:
@@ -287,8 +288,8 @@ def _methods(comparison: Comparison) -> list[Context]:
 def _described(spec: str, budget: int) -> str:
     try:
         made = registry.make(spec, budget)
-    except (ValueError, KeyError):
-        return "A method that this version does not know."
+    except (ValueError, ImportError):
+        return "Not known to what is installed here."
     text = getattr(made, "description", None) or inspect.getdoc(type(made)) or ""
     return text.partition("\n")[0].replace("`", "")
 

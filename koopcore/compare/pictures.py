@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figure import blank, draw_times
+from .figure import draw_times, without_window
 from .profiles import MAX_TAU, Profile
 from .results import Run
 from .styles import STRONG, style
@@ -28,14 +28,14 @@ RATES = ("rates", "generator")  # kinds of spectra that are not per step
 
 def times(runs: Sequence[Run], column: str) -> str:
     """Return the picture of a loss against seconds; see `figure.draw_times`."""
-    figure = blank(*SIZE)
+    figure = _panel(*SIZE)
     draw_times(figure.subplots(), runs, column)
     return _uri(figure)
 
 
 def profile(found: Profile) -> str:
     """Return the picture of performance profiles: shares of instances over tau from 1 to 4."""
-    figure = blank(*SIZE)
+    figure = _panel(*SIZE)
     axis = figure.subplots()
     for method, ratios in found.ratios.items():
         within = [ratio for ratio in ratios if ratio <= MAX_TAU]
@@ -52,7 +52,7 @@ def profile(found: Profile) -> str:
 
 def spectrum(run: Run) -> str:
     """Return the picture of the eigenvalues of a run's fits, the later the lighter."""
-    figure = blank(4.0, 3.2)
+    figure = _panel(4.0, 3.2)
     axis = figure.subplots()
     spectra = run.spectra
     rates = all(kind in RATES for kind in spectra["kind"])
@@ -81,7 +81,7 @@ def spectrum(run: Run) -> str:
 
 def jumps(runs: Sequence[Run]) -> str:
     """Return the timeline of the jumps taken: their horizons, and the trial loss after / before."""
-    figure = blank(SIZE[0], 3.9)
+    figure = _panel(SIZE[0], 3.9)
     upper, lower = figure.subplots(2, 1, sharex=True)
     for run in runs:
         strong = run.method.partition(":")[0] in STRONG
@@ -90,21 +90,33 @@ def jumps(runs: Sequence[Run]) -> str:
         if not strong:
             look["lw"] = 0.8
         upper.scatter(run.jumps["step"], run.jumps["horizon"], **look)
-        lower.scatter(run.jumps["step"], _drops(run), **look)
+        lower.scatter(*_drops(run), **look)
     upper.set(yscale="log", ylabel="horizon, steps")
-    lower.set(yscale="log", ylabel="loss after / before", xlabel="optimizer step")
-    lower.axhline(1, color="#777777", lw=0.8)
+    lower.set(ylabel="loss after / before", xlabel="optimizer step")
+    lower.axhline(1, color="#777777", lw=0.8)  # so that the logarithm has something to show
+    lower.set_yscale("log")
     lower.set_xlim(0, median(run.budget for run in runs))
     for axis in (upper, lower):
         axis.grid(alpha=0.25)
     return _uri(figure)
 
 
-def _drops(run: Run) -> list[float]:
-    """Return the ratio of the losses of every jump; nan, which is not drawn, without both."""
-    pairs = zip(run.jumps["loss_before"], run.jumps["loss_after"], strict=True)
-    known = [(a, b) if 0 < a < math.inf and 0 < b < math.inf else (math.nan, 1) for a, b in pairs]
-    return [after / before for before, after in known]
+def _panel(width: float, height: float) -> Figure:
+    """Return a figure with room for the labels; to measure them takes longer than to draw it."""
+    figure = without_window(width, height)
+    figure.subplots_adjust(0.72 / width, 0.55 / height, 1 - 0.1 / width, 1 - 0.25 / height)
+    return figure
+
+
+def _drops(run: Run) -> tuple[list[float], list[float]]:
+    """Return the steps of the jumps that were tried first, and the ratio of their losses."""
+    columns = (run.jumps[name] for name in ("step", "loss_before", "loss_after"))
+    known = [
+        (step, after / before)
+        for step, before, after in zip(*columns, strict=True)
+        if 0 < before < math.inf and 0 < after < math.inf
+    ]
+    return [step for step, _ in known], [drop for _, drop in known]
 
 
 def _uri(figure: Figure) -> str:
