@@ -24,7 +24,7 @@ Steps = Annotated[
     int | None,
     typer.Option(
         callback=at_least_one,
-        help="Budget in step-equivalents.  [default: each workload's own]",
+        help="Budget in step-equivalents. By default each workload's own.",
     ),
 ]
 Threads = Annotated[

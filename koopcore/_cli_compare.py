@@ -26,61 +26,67 @@ Names = Annotated[
 ]
 
 
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help=f"All kinds of methods on {', '.join(sizes.QUICK.names)}: minutes. What is named "
+        "besides replaces its part.",
+    ),
+]
+Full = Annotated[
+    bool,
+    typer.Option("--full", help="All workloads, optimizers and methods, ten seeds: a day or more."),
+]
+Optimizers = Annotated[
+    str,
+    typer.Option(
+        help=f"Comma-separated, out of: {', '.join(baselines.NAMES)}. By default each workload's "
+        "own."
+    ),
+]
+Methods = Annotated[
+    str,
+    typer.Option(
+        help=f"Comma-separated, out of: {', '.join(registry.NAMES)}; or all. Those with a value, "
+        "such as ema:0.98, are tuned on seed 100 if it is not given. bare always runs first. By "
+        "default bare,koopcore."
+    ),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(callback=common.at_least_one, help="Number of seeds: 0, 1, 2, ... By default 3."),
+]
+Folder = Annotated[
+    Path, typer.Option(file_okay=False, help="Folder for results, tables, page and pictures.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from what an earlier run left in the folder.")
+]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="Earlier results.jsonl: say what became slower or worse beyond noise. Without "
+        "workloads, the results in the folder are compared with it.",
+    ),
+]
+
+
 def compare(
     names: Names = None,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick",
-            help=f"All methods on {', '.join(sizes.QUICK.names)}: minutes. What is named besides "
-            "replaces its part.",
-        ),
-    ] = False,
-    full: Annotated[
-        bool,
-        typer.Option(
-            "--full", help="All workloads, optimizers and methods, ten seeds: a day or more."
-        ),
-    ] = False,
-    optimizers: Annotated[
-        str,
-        typer.Option(
-            help=f"Comma-separated, out of: {', '.join(baselines.NAMES)}.  [default: each "
-            "workload's own]"
-        ),
-    ] = "",
-    methods: Annotated[
-        str,
-        typer.Option(
-            help=f"Comma-separated, out of: {', '.join(registry.NAMES)}; or all. Those with a "
-            "value, such as ema:0.98, are tuned on seed 100 if it is not given. bare always runs "
-            "first.  [default: bare,koopcore]"
-        ),
-    ] = "",
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            callback=common.at_least_one, help="Number of seeds: 0, 1, 2, ...  [default: 3]"
-        ),
-    ] = None,
+    quick: Quick = False,
+    full: Full = False,
+    optimizers: Optimizers = "",
+    methods: Methods = "",
+    seeds: Seeds = None,
     steps: common.Steps = None,
     threads: common.Threads = 1,
     jobs: common.Jobs = 1,
-    report: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder for results, tables, page and pictures.")
-    ] = Path("koopcore-compare"),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from what an earlier run left in the folder.")
-    ] = False,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="Earlier results.jsonl: say what became slower or worse beyond noise. Without "
-            "workloads, the results in the folder are compared with it.",
-        ),
-    ] = None,
+    report: Folder = Path("koopcore-compare"),
+    resume: Resume = False,
+    against: Against = None,
 ) -> None:
     """Train WORKLOADs with bare optimizers and with methods; report time to the bare loss.
 
@@ -111,7 +117,7 @@ def tune(
     ],
     optimizers: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(baselines.NAMES),
     rates: Annotated[
-        str, typer.Option(help="Comma-separated, for all.  [default: each optimizer's grid]")
+        str, typer.Option(help="Comma-separated, for all. By default each optimizer's grid.")
     ] = "",
     steps: common.Steps = None,
     threads: common.Threads = 1,

@@ -37,8 +37,8 @@ Stop = Annotated[int | None, typer.Option(help="The one after the last to use.",
 Rank = Annotated[
     str | None,
     typer.Option(
-        help="Modes: a number, a share of the energy such as 0.999, svht, cv, or all.  "
-        "[default: 10 at most]",
+        help="Modes: a number, a share of the energy such as 0.999, svht, cv, or all. By "
+        "default 10 at most.",
         **FIT,
     ),
 ]
@@ -54,7 +54,7 @@ Dt = Annotated[float, typer.Option(help="Time between two snapshots.", **FIT)]
 Way = Annotated[
     bool | None,
     typer.Option(
-        "--stream/--batch", help="One pass, or the Gram matrix.  [default: as it fits]", **FIT
+        "--stream/--batch", help="One pass, or the Gram matrix; by default as it fits.", **FIT
     ),
 ]
 Modes = Annotated[bool, typer.Option("--modes/--no-modes", help="Write the modes.")]

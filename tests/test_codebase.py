@@ -40,6 +40,7 @@ CORE = sorted(
     path
     for path in [*ROOT.glob("koopcore/*.py"), *ROOT.glob("koopcore/plotting/*.py")]
     if path.name not in ("cli.py", "__main__.py", "sklearn.py")
+    and (not path.name.startswith("_cli_") or path.name == "_cli_dmd.py")
 )
 HEAVY = (
     "torch",
