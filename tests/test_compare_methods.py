@@ -179,14 +179,15 @@ def test_rules_run_in_the_accelerator(name):
 
 
 def test_make_asks_for_a_value_that_is_to_be_tuned():
-    with pytest.raises(ValueError, match="'ema' needs a value, such as ema:0.9"):
+    with pytest.raises(ValueError, match=r"'ema' needs a value, such as ema:0\.9"):
         registry.make("ema", 100)
 
 
 def test_names_that_stand_for_several_methods_are_resolved_once():
     asked = ("rate", "koopcore", "dogra-redman", "rate:3.2", "ema", "koopcore")
     found = ("rate:1.8", "rate:3.2", "koopcore", "dogra-redman:node", "ema")
-    assert registry.resolved(asked) == registry.tuned(asked[:4], None) + ("ema",) == found
+    assert registry.resolved(asked) == found
+    assert registry.tuned(asked[:4], None) == found[:-1]
     assert registry.make("dogra-redman", 100).name == "dogra-redman:node"
 
 
