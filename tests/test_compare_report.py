@@ -299,10 +299,16 @@ def test_curve_over_time_holds_the_middle_half_and_infinity_where_runs_diverged(
     assert figure.over_time(runs)[3][at] == INF
 
 
+def test_curve_before_the_first_evaluation_is_where_training_began():
+    run = made_run("bare", 0, 20.0, 0.5)
+    run.curve["seconds"][0] = 0.5  # what it takes to attach a method is on the clock
+    assert [float(losses[0]) for losses in figure.over_time([run])[1:]] == [4.0, 4.0, 4.0]
+
+
 def test_every_method_has_a_look_of_its_own():
-    looks = [styles.style(name) for name in ALL_METHODS if not name.startswith("rate:")]
+    looks = [styles.style(name) for name in ALL_METHODS]
     assert len(set(looks)) == len(looks)
-    assert styles.style("rate:1.8") == styles.style("rate")
+    assert styles.style("ema:0.98") == styles.style("ema")
     assert styles.style("new-one:3").color == styles.GREY
 
 

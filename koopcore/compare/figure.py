@@ -102,6 +102,7 @@ def draw_times(axis: Axes, runs: Sequence[Run], column: str = TRAIN) -> None:
     _frame(axis, runs, column)
     end = median(run.curve["seconds"][-1] for run in runs if run.method == "bare")
     axis.set_xlim(-0.02 * end, 1.1 * end)
+    axis.locator_params(axis="x", nbins=6)
     axis.set_xlabel("seconds")
     axis.set_ylabel(LABELS[column])
 
@@ -139,7 +140,8 @@ def median_curve(runs: Sequence[Run], column: str = TRAIN) -> tuple[list[float],
 
 
 def _value_at(run: Run, position: float, column: str, axis: str = "step_equivalents") -> float:
-    index = bisect_right(run.curve[axis], position) - 1
+    # Before the first evaluation, which may come after some work, nothing has changed yet.
+    index = max(bisect_right(run.curve[axis], position) - 1, 0)
     return run.curve[column][index]
 
 

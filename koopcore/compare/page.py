@@ -91,7 +91,9 @@ def _counts(rows: Sequence[Summary]) -> Context:
         "undecided": found["undecided"],
         "slower": found["slower"],
         "never": found["never there"],
-        "ratios": f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "-",
+        "ratios": " to ".join(dict.fromkeys(f"{r:.2f}" for r in (min(ratios), max(ratios))))
+        if ratios
+        else "-",
         "missed": cells.share(sum(row.misses for row in rows), sum(row.seeds for row in rows)),
     }
 
@@ -279,10 +281,17 @@ def _legend(comparison: Comparison) -> list[Context]:
 
 
 def _methods(comparison: Comparison) -> list[Context]:
-    """Return every method, as it was set, with the first line of its docstring."""
+    """Return every method with the values it had and the first line of its docstring."""
+    values: dict[str, dict[str, str]] = {}
+    for run in comparison.runs:
+        name, _, value = run.method.partition(":")
+        values.setdefault(name, {})[value] = run.method
     budget = comparison.runs[0].budget
-    names = dict.fromkeys(run.method for run in comparison.runs)
-    return [{"name": name, "text": _described(name, budget)} for name in names]
+    found = []
+    for name, specs in values.items():
+        label = f"{name}: {', '.join(specs)}" if any(specs) else name
+        found.append({"name": label, "text": _described(next(iter(specs.values())), budget)})
+    return found
 
 
 def _described(spec: str, budget: int) -> str:
@@ -290,8 +299,13 @@ def _described(spec: str, budget: int) -> str:
         made = registry.make(spec, budget)
     except (ValueError, ImportError):
         return "Not known to what is installed here."
-    text = getattr(made, "description", None) or inspect.getdoc(type(made)) or ""
-    return text.partition("\n")[0].replace("`", "")
+    texts = [_first_line(type(made))]
+    rule = vars(made).get("_options", {}).get("rule")
+    return " ".join([*texts, _first_line(type(rule))] if rule else texts)
+
+
+def _first_line(kind: type) -> str:
+    return (inspect.getdoc(kind) or "").partition("\n")[0].replace("`", "")
 
 
 def _machines(comparison: Comparison) -> list[list[tuple[str, str]]]:

@@ -104,7 +104,7 @@ def jumps(runs: Sequence[Run]) -> str:
 def _panel(width: float, height: float) -> Figure:
     """Return a figure with room for the labels; to measure them takes longer than to draw it."""
     figure = without_window(width, height)
-    figure.subplots_adjust(0.72 / width, 0.55 / height, 1 - 0.1 / width, 1 - 0.25 / height)
+    figure.subplots_adjust(0.72 / width, 0.55 / height, 1 - 0.18 / width, 1 - 0.25 / height)
     return figure
 
 

@@ -36,6 +36,7 @@ _STYLES = {
     "bare": (BLACK, ()),
     "koopcore": (ORANGE, ()),
     "forecast": (AMBER, DASHES[1]),
+    "rate:3.2": (GREY, DASHES[5]),
     "dogra-redman": (BLUE, DASHES[5]),
 } | {
     name: (color, dashes)
