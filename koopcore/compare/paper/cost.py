@@ -20,7 +20,7 @@ from koopcore import GroupedDMD
 
 from .operators import Array, fit, fit_by_pinv
 
-REPEATS = 3  # the fastest counts: the others had something beside them
+REPEATS = 5  # the fastest counts: the others had something beside them
 SWEEPS: dict[str, tuple[dict[str, int], dict[str, Sequence[int]]]] = {
     "pinv": (
         {"K": 4, "d": 64, "m": 1000},
