@@ -75,6 +75,3 @@ def reset(optimizer: torch.optim.Optimizer) -> None:
     from koopcore.torch._optimizer_state import reset_state
 
     reset_state(optimizer, [p for group in optimizer.param_groups for p in group["params"]])
-    for group in optimizer.param_groups:
-        if "step" in group:  # where pytorch_optimizer's classes count for the bias correction
-            group["step"] = 0

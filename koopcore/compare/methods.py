@@ -4,7 +4,8 @@ A method has a `name` and an `attach(problem, optimizer)` that returns a context
 it the loop runs unchanged; what the context yields, a `Meter`, tells what the method has done so
 far and which model it offers for evaluation. A method works in hooks of the optimizer's step, so
 that all its work is on the clock; what it evaluates by the problem's trial losses is counted there.
-The others: `accelerated`, `averages`; by their names: `registry`.
+The others: `accelerated`, `averages`, `wrapped`, `masked`, `published`, `controls`; by their
+names: `registry`.
 """
 
 from __future__ import annotations

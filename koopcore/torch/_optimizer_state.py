@@ -41,6 +41,10 @@ def reset_state(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Ten
             state["sum"].fill_(initial[id(p)])
         else:
             del optimizer.state[p]
+    for group in optimizer.param_groups:
+        # Where optimizers outside torch count for the bias correction.
+        if "step" in group and {id(p) for p in group["params"]} <= set(map(id, parameters)):
+            group["step"] = 0
 
 
 class Saved:
