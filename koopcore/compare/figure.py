@@ -96,9 +96,10 @@ def draw_times(axis: Axes, runs: Sequence[Run], column: str = TRAIN) -> None:
         times, low, middle, high = over_time(mine, column)
         axis.plot(*_finite_points(times, middle), **look.line, zorder=3 if strong else 2)
         if strong and len(mine) > 1:
-            # A quartile that diverged goes out of the frame, not out of the picture.
-            edges = np.clip(low, 1e-300, 1e30), np.clip(high, 1e-300, 1e30)
-            axis.fill_between(times, *edges, color=look.color, alpha=0.18, lw=0, zorder=1)
+            # An upper quartile that diverged goes out of the frame, not out of the picture.
+            shown = (low > 0) & np.isfinite(low)
+            band = {"color": look.color, "alpha": 0.18, "lw": 0, "zorder": 1, "where": shown}
+            axis.fill_between(times, low, np.minimum(high, 1e30), **band)
     _frame(axis, runs, column)
     end = median(run.curve["seconds"][-1] for run in runs if run.method == "bare")
     axis.set_xlim(-0.02 * end, 1.1 * end)

@@ -6,22 +6,24 @@ import base64
 import io
 import math
 from collections.abc import Sequence
+from functools import cache
 from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figure import draw_times, without_window
+from .figure import TARGET_COLOR, draw_times, without_window
 from .profiles import MAX_TAU, Profile
 from .results import Run
-from .styles import STRONG, style
+from .styles import COLORS, STRONG, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 SIZE = (4.8, 3.3)  # inches; at 100 CSS pixels to the inch the text is as large as the page's small
 DPI = 120
-COLORS_KEPT = 32
+SHADES = (1.0, 0.72, 0.45, 0.22, 0.1)  # of every colour on white: smoothed edges and bands
 FRAME = 2.0  # eigenvalues farther out than this are counted, not drawn
 RATES = ("rates", "generator")  # kinds of spectra that are not per step
 
@@ -52,7 +54,7 @@ def profile(found: Profile) -> str:
 
 def spectrum(run: Run) -> str:
     """Return the picture of the eigenvalues of a run's fits, the later the lighter."""
-    figure = _panel(4.0, 3.2)
+    figure = _panel(4.2, 3.2, right=0.55)
     axis = figure.subplots()
     spectra = run.spectra
     rates = all(kind in RATES for kind in spectra["kind"])
@@ -101,10 +103,10 @@ def jumps(runs: Sequence[Run]) -> str:
     return _uri(figure)
 
 
-def _panel(width: float, height: float) -> Figure:
+def _panel(width: float, height: float, right: float = 0.18) -> Figure:
     """Return a figure with room for the labels; to measure them takes longer than to draw it."""
     figure = without_window(width, height)
-    figure.subplots_adjust(0.72 / width, 0.55 / height, 1 - 0.18 / width, 1 - 0.25 / height)
+    figure.subplots_adjust(0.72 / width, 0.55 / height, 1 - right / width, 1 - 0.25 / height)
     return figure
 
 
@@ -126,5 +128,22 @@ def _uri(figure: Figure) -> str:
     plain, small = io.BytesIO(), io.BytesIO()
     figure.savefig(plain, format="png", dpi=DPI)
     with Image.open(plain) as image:
-        image.convert("RGB").quantize(COLORS_KEPT).save(small, format="png", optimize=True)
+        few = image.convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE)
+        few.save(small, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode()
+
+
+@cache
+def _palette() -> Image.Image:
+    """Return shades of the colours there are; a palette by frequency would mix thin lines' hues."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
+    from PIL import Image
+
+    named = [to_rgb(color) for color in (*COLORS, TARGET_COLOR)]
+    named += [color[:3] for color in colormaps["viridis"](np.linspace(0, 1, 10))]
+    shades = [[1 - s * (1 - part) for part in color] for color in named for s in SHADES]
+    values = [round(255 * part) for color in [(1.0, 1.0, 1.0), *shades] for part in color]
+    image = Image.new("P", (1, 1))
+    image.putpalette(values)
+    return image

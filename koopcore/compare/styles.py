@@ -8,15 +8,8 @@ from .registry import CONTROLS
 
 # Okabe and Ito's colours for all kinds of colour vision. bare and koopcore's own stand out by their
 # width; rivals of one kind share a colour.
-BLACK, ORANGE, AMBER, GREEN, PURPLE, BLUE, GREY = (
-    "#000000",
-    "#D55E00",
-    "#E69F00",
-    "#009E73",
-    "#A3548A",
-    "#3A8FC4",
-    "#8A8A8A",
-)
+COLORS = ("#000000", "#D55E00", "#E69F00", "#009E73", "#A3548A", "#3A8FC4", "#8A8A8A")
+BLACK, ORANGE, AMBER, GREEN, PURPLE, BLUE, GREY = COLORS
 DASHES = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2), (6, 1.5, 1.5, 1.5, 1.5, 1.5), (9, 3))
 STRONG = ("bare", "koopcore", "forecast")
 _KINDS = {
