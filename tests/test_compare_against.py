@@ -130,7 +130,7 @@ def test_other_budgets_and_machines_are_said():
     machine = {**old.records[0].environment, "cpu": "y", "packages": {"torch": "3"}}
     new = Comparison([replace(record, environment=machine) for record in shorter.records])
     text = against.text(new, old)
-    assert "note: digits-64, sgd, koopcore is left out: budget 600 -> 9" in text
+    assert "note: digits-64 with sgd is left out: budget 600 -> 9" in text
     assert "note: cpu: x -> y" in text
     assert "note: torch: 2 -> 3" in text
     assert not [change for change in against.against(new, old) if "sgd" in change.place]
@@ -140,6 +140,10 @@ def test_what_only_one_has_is_said_and_nothing_in_common_is_an_error():
     old = made_comparison({"koopcore": [10.0]})
     more = made_comparison({"koopcore": [10.0], "ema:0.9": [10.0]})
     assert "only in the new one: digits, sgd, ema:0.9" in against.text(more, old)
+    both = Comparison(
+        [*old.records, *edited(more, lambda run: replace(run, optimizer="x")).records]
+    )
+    assert "note: only in the new one: digits with x\n" in against.text(both, old)
     other = edited(old, lambda run: replace(run, workload="mnist-5k"))
     with pytest.raises(ValueError, match=r"nothing in common.*mnist-5k with sgd.*digits with sgd"):
         against.against(other, old)

@@ -73,11 +73,13 @@ def notes(new: Comparison, old: Comparison) -> list[str]:
     ours, theirs = _by_key(new), _by_key(old)
     for key in ours:
         if key in theirs and (reason := _difference(ours[key], theirs[key])):
-            found.append(f"{', '.join(key)} is left out: {reason}")
+            found.append(f"{_pair(key)} is left out: {reason}")
     for which, one, other in (("new", ours, theirs), ("old", theirs, ours)):
-        if lone := [", ".join(key) for key in one if key not in other]:
-            found.append(f"only in the {which} one: {'; '.join(lone)}")
-    return found
+        pairs = {_pair(key) for key in other}
+        lone = [", ".join(k) if _pair(k) in pairs else _pair(k) for k in one if k not in other]
+        if lone:
+            found.append(f"only in the {which} one: {'; '.join(dict.fromkeys(lone))}")
+    return list(dict.fromkeys(found))  # what is left out is so for all methods
 
 
 def text(new: Comparison, old: Comparison) -> str:
@@ -103,9 +105,12 @@ def _bare(found: Found, key: Key) -> dict[int, Run]:
     return found[(*key[:2], "bare")]
 
 
+def _pair(key: Key) -> str:
+    return f"{key[0]} with {key[1]}"
+
+
 def _contents(found: Found) -> str:
-    pairs = dict.fromkeys(f"{workload} with {optimizer}" for workload, optimizer, _ in found)
-    return ", ".join(pairs) or "no runs"
+    return ", ".join(dict.fromkeys(map(_pair, found))) or "no runs"
 
 
 def _alike(ours: dict[int, Run], theirs: dict[int, Run]) -> bool:
