@@ -161,7 +161,7 @@ def test_report_is_one_file_with_its_pictures_and_no_script(results, tmp_path):
     assert [path.name for path in files] == ["paper.json", "paper.md", "paper.html"]
     page = (tmp_path / "paper.html").read_text()
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert len(sources) == 11  # four of each optimizer, two of the classifier, one of the cost
+    assert len(sources) == 12  # four of each optimizer, three of the classifier, one of the cost
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "<script" not in page
     assert "http" not in page

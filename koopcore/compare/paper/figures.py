@@ -103,7 +103,7 @@ def mnist_losses(networks: Sequence[Network]) -> bytes:
         if column == "accuracy":
             axis.set_yscale("linear")
         else:
-            axis.set_ylim(top=1e2)
+            axis.set_ylim(top=1e1)
     axes[0][2].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _png(figure)
 

@@ -26,6 +26,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def error_to_growth(predicted: Array, true: Array, last: Array) -> float:
     """Return median |predicted - true| / median |true - last|; infinity if it is not a number."""
+    true, last = true.astype(np.float64), last.astype(np.float64)  # as precise as the forecast
     with np.errstate(over="ignore", invalid="ignore"):
         errors = np.abs(predicted - true)
     growth = float(np.median(np.abs(true - last)))

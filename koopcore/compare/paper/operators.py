@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -258,7 +258,7 @@ class Model:
     def __init__(
         self, snapshots: NDArray, wanted: Sequence[Places], by_pinv: bool = False, cut: bool = False
     ) -> None:
-        start = perf_counter()
+        start = process_time()
         self.parts: list[Full | Reduced] = []
         for places in wanted:
             if cut:
@@ -267,7 +267,7 @@ class Model:
             else:
                 self.parts += _fitted(snapshots, places, by_pinv)
         self.last = snapshots[-1].astype(np.float64)
-        self.fit_seconds = perf_counter() - start
+        self.fit_seconds = process_time() - start
 
     @property
     def operators(self) -> int:
@@ -292,9 +292,9 @@ class Model:
         """Return the state so many steps ahead, in one go, and the median seconds it takes."""
         seconds, states = [], np.empty((1, 0))
         while len(seconds) < REPEATS and sum(seconds) < ENOUGH:
-            start = perf_counter()
+            start = process_time()
             states = self.forecast([horizon])
-            seconds.append(perf_counter() - start)
+            seconds.append(process_time() - start)
         return states[0], float(np.median(seconds))
 
     def spectra(self) -> list[dict[str, Any]]:
@@ -314,9 +314,9 @@ class Model:
         states, seconds = [part.start(self.last) for part in self.parts], []
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in range(repeats):
-                start = perf_counter()
+                start = process_time()
                 states = [p.step(s) for p, s in zip(self.parts, states, strict=True)]
-                seconds.append(perf_counter() - start)
+                seconds.append(process_time() - start)
         return float(np.median(seconds))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from koopcore.compare.results import write_atomically
 
@@ -149,6 +150,7 @@ def pictures(results: Results) -> list[Picture]:
         name = f"Experiment 2, {len(classifiers)} networks: "
         found += [
             Picture(f"{name}along the forecast", figures.mnist_losses(classifiers)),
+            *_early(classifiers, name),
             Picture(
                 f"{name}eigenvalues of the layer operators",
                 figures.eigenvalues(classifiers, "layer"),
@@ -159,6 +161,16 @@ def pictures(results: Results) -> list[Picture]:
         for timings in results.of("cost")
     ]
     return found
+
+
+def _early(classifiers: list[dict[str, Any]], name: str) -> list[Picture]:
+    from . import figures
+
+    early = [network["early"] for network in classifiers if "early" in network]
+    if not early:
+        return []
+    caption = f"{name}along the forecast of the early window, after {early[0]['epochs']:.0f} epochs"
+    return [Picture(caption, figures.mnist_losses(early))]
 
 
 def subtitle(results: Results) -> str:
