@@ -23,10 +23,10 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m pytest bench -o "python_files=bench_*.py" --import-mode=prepend \
 		--benchmark-json=$(RESULTS)/core.json
 	$(BIN)/python bench/summary.py $(RESULTS)/core.json
-	$(BIN)/koopcore compare --quick --jobs 2 --report $(RESULTS)/compare
+	$(BIN)/koopcore compare --quick --jobs 2 --report $(RESULTS)
 ifdef AGAINST
-	$(BIN)/koopcore compare --report $(RESULTS)/compare --against $(AGAINST)/compare/results.jsonl
-	$(BIN)/python bench/against.py $(RESULTS)/core.json $(AGAINST)/core.json
+	$(BIN)/koopcore compare --report $(RESULTS) --against $(AGAINST)/results.jsonl
+	$(BIN)/koopcore compare --report $(RESULTS) --against $(AGAINST)/core.json
 endif
 
 lint: $(VENV)/.test

@@ -69,7 +69,8 @@ Against = Annotated[
         exists=True,
         dir_okay=False,
         help="Earlier results.jsonl: say what became slower or worse beyond noise. Without "
-        "workloads, the results in the folder are compared with it.",
+        "workloads, the results in the folder are compared with it. Of an earlier core.json of "
+        "make bench: the core.json in the folder.",
     ),
 ]
 
@@ -98,7 +99,7 @@ def compare(
     if not names and size is None:
         if against is None:
             raise typer.BadParameter("name a WORKLOAD, or give --quick or --full")
-        _say_changes(_loaded(path), against)
+        _say_changes(report, None, against)
         return
     plan = _plan(size, names, optimizers, methods, seeds, steps)
     for line in plan.left_out:
@@ -108,7 +109,7 @@ def compare(
         comparison = _run(plan, threads, jobs, path, resume)
         _write(comparison, report)
     if against is not None:
-        _say_changes(comparison, against)
+        _say_changes(report, comparison, against)
 
 
 def tune(
@@ -231,7 +232,15 @@ def _loaded(path: Path) -> Comparison:
         raise typer.BadParameter(str(error)) from None
 
 
-def _say_changes(comparison: Comparison, old: Path) -> None:
-    from koopcore.compare import against
+def _say_changes(folder: Path, comparison: Comparison | None, old: Path) -> None:
+    """Print what changed since `old`; of benchmarks where that is a file of pytest-benchmark."""
+    from koopcore.compare import against, benchmarks
 
-    typer.echo(against.text(comparison, _loaded(old)))
+    try:
+        if benchmarks.recognised(old):
+            typer.echo(against.benchmarks_text(folder / "core.json", old))
+        else:
+            new = comparison or _loaded(folder / "results.jsonl")
+            typer.echo(against.text(new, _loaded(old)))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"--against: {error}") from None

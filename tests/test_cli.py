@@ -247,7 +247,7 @@ def test_method_that_cannot_run_beside_an_optimizer_is_left_out_aloud(tmp_path):
     assert [r["method"] for r in line["runs"]] == ["bare", "null"]
 
 
-@pytest.mark.parametrize(("size", "seeds"), [("quick", 3), ("full", 10)])
+@pytest.mark.parametrize(("size", "seeds"), [("quick", 6), ("full", 10)])
 def test_sizes_are_of_what_there_is(size, seeds):
     from koopcore.compare import baselines, registry, sizes
 

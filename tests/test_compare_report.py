@@ -31,7 +31,7 @@ def test_summarize_takes_medians_of_paired_ratios():
     bare, koop = row(comparison, "bare"), row(comparison, "koopcore")
     assert (bare.steps, bare.steps_ratio.median, bare.misses, bare.seeds) == (20, 1, 0, 3)
     assert koop.steps == 10
-    assert koop.steps_ratio == koop.seconds_ratio == statistics.Ratio(0.5, 0.25, 0.75)
+    assert koop.steps_ratio == koop.seconds_ratio == statistics.Ratio(0.5, 0.25, 0.75, 3)
     assert (koop.final_loss, koop.accuracy, koop.taken, koop.refused) == (0.25, 0.9, 4, 1)
     assert row(comparison, "koopcore", "heldout@100").final_loss == 1.0
 
@@ -176,28 +176,29 @@ def test_profile_counts_a_start_that_was_good_enough_and_a_method_that_did_not_r
 
 
 def test_sentences_are_made_from_the_figures():
-    comparison = made_comparison({"koopcore": [10.0] * 3, "ema:0.9": [5.0] * 3, "null": [20.0] * 3})
+    comparison = made_comparison({"koopcore": [10.0] * 6, "ema:0.9": [5.0] * 6, "null": [20.0] * 6})
     text = " ".join(words.sentences(comparison))
     assert "against bare, koopcore is faster in 1." in text
     assert "lowest median ratio of all: ema in 1 (digits with sgd)" in text
     assert "The null method, which does nothing, took 1.000" in text
-    assert "With 3 seeds a sign test gives p = 0.25 at the least" in text
-    slow = " ".join(
-        words.sentences(made_comparison({"koopcore": [30.0, INF, 40.0], "rate:2": [9.0] * 3}))
-    )
+    times = {"koopcore": [30.0, INF, *[40.0] * 4], "rate:2": [9.0] * 6}
+    slow = " ".join(words.sentences(made_comparison(times)))
     assert "koopcore is slower in 1" in slow
-    assert "It missed the target in 1 of 3 runs, most often on digits with sgd (1 of 3)" in slow
+    assert "It missed the target in 1 of 6 runs, most often on digits with sgd (1 of 6)" in slow
     assert "rate (a control) in 1" in slow
     never = " ".join(words.sentences(made_comparison({"koopcore": [INF, INF, 1.0]})))
     assert "koopcore is at the target on no more than half of the seeds in 1." in never
+    assert "With 3 seeds a sign test gives p = 0.25 at the least" in never
     lone = words.sentences(made_comparison({"ema:0.9": [1.0]}))
     assert lone[0] == "Neither koopcore nor its forecasts ran in this comparison."
 
 
 def test_outcome_reads_the_interval():
     read = [(0.5, 0.4, 0.9), (0.9, 0.5, 1.1), (1.5, 1.1, INF), (INF, 0.5, INF), (math.nan,) * 3]
-    found = [words.outcome(statistics.Ratio(*figures)) for figures in read]
+    found = [words.outcome(statistics.Ratio(*figures, pairs=6)) for figures in read]
     assert found == ["faster", "undecided", "slower", "never there", "-"]
+    # Of five seeds that are all faster, one in sixteen would be so by chance.
+    assert words.outcome(statistics.Ratio(0.5, 0.4, 0.9, pairs=5)) == "undecided"
 
 
 def test_verdict_stands_beside_the_best_rival_of_each_kind():

@@ -82,6 +82,15 @@ def benchmarks_text(new: Path, old: Path) -> str:
     return text(changes, notes, RULE)
 
 
+def recognised(path: Path) -> bool:
+    """Tell whether a file is of pytest-benchmark."""
+    try:
+        _load(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -38,7 +38,7 @@ class Size:
 
 
 QUICK = Size(
-    ("hamiltonian", "digits-64", "mnist-5k"), ("adam", "sgd"), registry.QUICK_METHODS, seeds=3
+    ("hamiltonian", "digits-64", "mnist-5k"), ("adam", "sgd"), registry.QUICK_METHODS, seeds=6
 )
 FULL = Size(workloads.NAMES, None, registry.ALL_METHODS, seeds=10)
 

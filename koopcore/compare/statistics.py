@@ -19,11 +19,13 @@ class Ratio:
     """Median over the seeds of a figure over another's, and the bootstrap's 95 % interval.
 
     Infinity where the target was not reached, nan where there was none, since bare diverged.
+    `pairs` says over how many seeds; 0 where the interval has another source.
     """
 
     median: float
     low: float
     high: float
+    pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,12 @@ def median_ratio(pairs: Sequence[tuple[float, float]]) -> Ratio:
 @cache  # the same rows are asked for by every table, the words and the pictures
 def _bootstrapped(ratios: tuple[float, ...]) -> Ratio:
     if not ratios:
-        return Ratio(math.nan, math.nan, math.nan)
+        return Ratio(math.nan, math.nan, math.nan, 0)
     # A generator of its own with a fixed seed: the same runs always give the same interval.
     chosen = np.random.default_rng(0).integers(len(ratios), size=(RESAMPLES, len(ratios)))
     medians = np.sort(np.median(np.asarray(ratios)[chosen], axis=1))
     cut = round(LEVEL / 2 * RESAMPLES)
-    return Ratio(median(ratios), float(medians[cut]), float(medians[-1 - cut]))
+    return Ratio(median(ratios), float(medians[cut]), float(medians[-1 - cut]), len(ratios))
 
 
 def sign_test(pairs: Sequence[tuple[float, float]]) -> SignTest:

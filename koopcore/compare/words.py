@@ -46,6 +46,8 @@ def outcome(ratio: Ratio) -> str:
         return "-"
     if math.isinf(ratio.median):
         return "never there"
+    if smallest_p(ratio.pairs) > LEVEL:  # the interval of so few cannot be one of 95 %
+        return "undecided"
     if ratio.high < 1:
         return "faster"
     return "slower" if ratio.low > 1 else "undecided"
