@@ -4,8 +4,11 @@ Three 3x3 convolutions, each with stride 2 and padding 1 (28 -> 14 -> 7 -> 4 pix
 the mean over the remaining pixels and one linear layer: the 14,378 parameters of the task that
 goes by FM-16 in work on learned optimizers, whose second and third convolutions keep 13 x 13
 pixels; here they do not, so that a step on one core takes about a sixth of the arithmetic. The
-wider network has 56,394 parameters. The accuracies on test data that the published tasks are run
-to, 89.5 % and 90.5 %, are those of their larger images: TARGETS.
+wider network has 56,394 parameters.
+
+The published tasks are run to 89.5 % and 90.5 % of accuracy on the test data. Adam at its stated
+rate does not come so far here within 2,500 steps, five epochs: to 88.2 % and 89.6 % on seed 100,
+``heldout_accuracy`` in the results.
 
 Of the 60,000 training images the same 1,024 are kept for trials at every seed; evaluations take
 2,000 training and 4,000 test images, the first of each. The files: see `_idx`.
