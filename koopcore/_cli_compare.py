@@ -234,7 +234,8 @@ def _loaded(path: Path) -> Comparison:
 
 def _say_changes(folder: Path, comparison: Comparison | None, old: Path) -> None:
     """Print what changed since `old`; of benchmarks where that is a file of pytest-benchmark."""
-    from koopcore.compare import against, benchmarks
+    from koopcore.compare import against
+    from koopcore.compare.against import benchmarks
 
     try:
         if benchmarks.recognised(old):

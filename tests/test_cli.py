@@ -29,7 +29,7 @@ def run(*arguments):
         ),
         (
             ["compare", "digits", "--optimizers", "adam,lion"],
-            "unknown optimizer lion; known optimizers: sgd, momentum, nesterov",
+            "unknown optimizer lion; known optimizers: sgd, momentum",
         ),
         (["compare", "digits", "--optimizers", ","], "unknown optimizer ;"),
         (["compare", "digits:0"], "the size factor of workload digits:0 must be a number above 0"),

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from made_comparisons import edited, made_comparison, planted_comparison
 
 from koopcore.compare import against
-from koopcore.compare.changes import counts
+from koopcore.compare.against.changes import counts
 from koopcore.compare.results import Comparison, Score
 
 INF = math.inf

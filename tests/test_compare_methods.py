@@ -8,8 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from koopcore.compare import protocol, registry, workloads  # noqa: E402
-from koopcore.compare.accelerated import Koopcore, koopcore_context  # noqa: E402
-from koopcore.compare.averages import EMA, LAWA, SWA  # noqa: E402
+from koopcore.compare.methods.accelerated import Koopcore, koopcore_context  # noqa: E402
+from koopcore.compare.methods.averages import EMA, LAWA, SWA  # noqa: E402
 from koopcore.compare.results import Run, Score  # noqa: E402
 
 

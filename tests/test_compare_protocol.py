@@ -282,7 +282,7 @@ def test_run_methods_same_seed_gives_the_same_run(name):
 
 
 def test_koopcore_charges_equal_the_accelerators_own_count():
-    from koopcore.compare.accelerated import koopcore_context
+    from koopcore.compare.methods.accelerated import koopcore_context
 
     workload = workloads.load("hamiltonian")
     _, run = protocol.run_methods(workload, "adam", 0, 150)

@@ -12,8 +12,9 @@ pytest.importorskip("torch")
 
 from made_comparisons import METHODS, edited, made_comparison, made_run, planted_comparison
 
-from koopcore.compare import figure, profiles, report, statistics, styles, summary, words
+from koopcore.compare import report, statistics
 from koopcore.compare.registry import ALL_METHODS
+from koopcore.compare.report import figure, profiles, styles, summary, words
 from koopcore.compare.results import Comparison, Score
 
 INF = math.inf

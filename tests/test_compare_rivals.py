@@ -13,12 +13,12 @@ pytest.importorskip("pytorch_optimizer")
 pytest.importorskip("schedulefree")
 
 from koopcore.compare import protocol, registry, workloads  # noqa: E402
-from koopcore.compare.accelerated import EIGENVALUES, FITS, spectra_of  # noqa: E402
 from koopcore.compare.baselines import NAMES as OPTIMIZERS  # noqa: E402
 from koopcore.compare.baselines import make_optimizer  # noqa: E402
-from koopcore.compare.masked import PDT, displacements, mask  # noqa: E402
-from koopcore.compare.published import DograRedman  # noqa: E402
-from koopcore.compare.wrapped import BETA, Lookahead, ScheduleFree  # noqa: E402
+from koopcore.compare.methods.accelerated import EIGENVALUES, FITS, spectra_of  # noqa: E402
+from koopcore.compare.methods.masked import PDT, displacements, mask  # noqa: E402
+from koopcore.compare.methods.published import DograRedman  # noqa: E402
+from koopcore.compare.methods.wrapped import BETA, Lookahead, ScheduleFree  # noqa: E402
 from koopcore.torch.partition import Layout  # noqa: E402
 from koopcore.torch.windows import make_window  # noqa: E402
 
@@ -238,7 +238,7 @@ def test_the_published_operators_are_least_squares_between_raw_weights(partition
 def test_the_published_window_of_a_large_model_begins_later(monkeypatch):
     toy = Toy()
     size = sum(p.nbytes for p in toy.model.parameters())
-    monkeypatch.setattr("koopcore.compare.published.MEMORY", 5 * size)
+    monkeypatch.setattr("koopcore.compare.methods.published.MEMORY", 5 * size)
     with DograRedman("network", 120).attach(toy.problem, toy.optimizer) as meter:
         for _ in range(114):
             toy.step()

@@ -64,7 +64,7 @@ def test_wheel_ships_blas_and_licences_beside_the_module(distributions):
     assert "OpenBLAS" in licence
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {"koopcore/py.typed", "koopcore/_core.pyi"} <= set(names)
-    for pattern in ("koopcore/compare/data/*.npz", "koopcore/compare/templates/*"):
+    for pattern in ("koopcore/compare/data/*.npz", "koopcore/compare/report/templates/*"):
         data = {str(path.relative_to(ROOT)) for path in ROOT.glob(pattern)}
         assert data
         assert data <= set(names)

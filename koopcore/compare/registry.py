@@ -159,7 +159,7 @@ def _of(module: str, name: str, value: Callable | None = None, budget: bool = Fa
     def made(text: str, steps: int) -> Method:
         arguments = [value(text)] if value else []
         arguments += [steps] if budget else []
-        return getattr(importlib.import_module(f".{module}", __package__), name)(*arguments)
+        return getattr(importlib.import_module(f"{__package__}.{module}"), name)(*arguments)
 
     return made
 
@@ -168,7 +168,7 @@ def _rule(name: str, rule: str, **options: object) -> Callable:
     def made(_text: str, _steps: int) -> Method:
         from koopcore import rules
 
-        from .accelerated import Rule
+        from .methods.accelerated import Rule
 
         return Rule(name, getattr(rules, rule)(**options))
 
@@ -181,22 +181,22 @@ def _whole(text: str) -> int:
 
 _MAKERS: dict[str, Callable[[str, int], Method]] = {
     "bare": _of("methods", "Bare"),
-    "koopcore": _of("accelerated", "Koopcore"),
-    "forecast": _of("accelerated", "Forecast", _whole),
-    "ema": _of("averages", "EMA", float),
-    "swa": _of("averages", "SWA", float, budget=True),
-    "lawa": _of("averages", "LAWA", _whole),
-    "lookahead": _of("wrapped", "Lookahead", _whole),
-    "schedule-free": _of("wrapped", "ScheduleFree", float, budget=True),
+    "koopcore": _of("methods.accelerated", "Koopcore"),
+    "forecast": _of("methods.accelerated", "Forecast", _whole),
+    "ema": _of("methods.averages", "EMA", float),
+    "swa": _of("methods.averages", "SWA", float, budget=True),
+    "lawa": _of("methods.averages", "LAWA", _whole),
+    "lookahead": _of("methods.wrapped", "Lookahead", _whole),
+    "schedule-free": _of("methods.wrapped", "ScheduleFree", float, budget=True),
     "secant": _rule("secant", "Secant", over=None),
     "anderson": _rule("anderson", "Anderson"),
     "rank-one": _rule("rank-one", "RankOneLinear"),
-    "pdt": _of("masked", "PDT", _whole),
-    "dogra-redman": _of("published", "DograRedman", str, budget=True),
-    "null": _of("controls", "Null"),
-    "identity": _of("accelerated", "Identity"),
-    "averaging-only": _of("controls", "AveragingOnly"),
-    "reset": _of("controls", "Reset", _whole),
+    "pdt": _of("methods.masked", "PDT", _whole),
+    "dogra-redman": _of("methods.published", "DograRedman", str, budget=True),
+    "null": _of("methods.controls", "Null"),
+    "identity": _of("methods.accelerated", "Identity"),
+    "averaging-only": _of("methods.controls", "AveragingOnly"),
+    "reset": _of("methods.controls", "Reset", _whole),
     "rate": _of("methods", "FasterRate", float),
 }
 
