@@ -78,9 +78,16 @@ LEARNING_RATES = {
         "lbfgs": 0.3,
     },
     "henon-heiles": {
+        "sgd": 0.03,
+        "momentum": 0.03,
+        "nesterov": 0.03,
         "adam": 0.03,
+        "adamw": 0.03,
+        "nadam": 0.001,
         "adadelta": 1.0,
         "adagrad": 0.1,
+        "rmsprop": 0.0001,
+        "muon": 0.0003,
         "lbfgs": 0.3,
     },
     "digits": {
