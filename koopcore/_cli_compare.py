@@ -170,17 +170,15 @@ def _plan(
         raise typer.BadParameter(message)
     _check(chosen, base, wanted)
     extra = [("torch", "torch"), ("matplotlib", "matplotlib"), ("jinja2", "jinja2")]
-    common.require([*extra, *common.packages_of(chosen), *_packages_of_methods(wanted)])
+    plain = [method.partition(":")[0] for method in wanted]
+    tables = (baselines.REQUIRES, registry.REQUIRES)
+    extra += [table[n] for table in tables for n in (*(base or ()), *plain) if n in table]
+    common.require([*extra, *common.packages_of(chosen)])
     common.require_data(chosen)
 
     from koopcore.compare.plan import Plan
 
     return Plan(tuple(chosen), base, wanted, count, steps)
-
-
-def _packages_of_methods(methods: tuple[str, ...]) -> list[tuple[str, str]]:
-    names = [method.partition(":")[0] for method in methods]
-    return [registry.REQUIRES[name] for name in names if name in registry.REQUIRES]
 
 
 def _check(names: list[str], optimizers: tuple[str, ...] | None, methods: tuple[str, ...]) -> None:
