@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -164,11 +165,25 @@ def run_task(
         # First calls load and allocate things once; no run that counts must pay for that.
         steps = round(1000 * WARM_UP_SECONDS / milliseconds(task.workload))
         steps = min(task.budget, WARM_UP_STEPS, max(steps, 12))
-        run_methods(workload, task.optimizer, task.seed, steps, task.methods)
+        with _quiet():
+            run_methods(workload, task.optimizer, task.seed, steps, task.methods)
         _warm.add((task.workload, task.optimizer, task.methods))
     tick = None if progress is None else _Ticks(task, progress)
-    runs = run_methods(workload, task.optimizer, task.seed, task.budget, task.methods, tick)
+    with _quiet():
+        runs = run_methods(workload, task.optimizer, task.seed, task.budget, task.methods, tick)
     return runs, describe(threads)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep refused jumps out of the log: they are in the results."""
+    logger = logging.getLogger("koopcore")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class _Ticks:
