@@ -1,4 +1,4 @@
-"""Print the ratios of a benchmark run: python bench/summary.py bench/results/latest.json."""
+"""Print the ratios of a benchmark run: python bench/summary.py FILE.json."""
 
 import json
 import sys
@@ -31,6 +31,11 @@ def main(path):
         ("import koopcore beyond an empty Python, seconds",
          median["test_import[koopcore]"] - median["test_import[sys]"], "< 0.3"),
     ]  # fmt: skip
+    for name in ("hamiltonian", "digits-64"):
+        for method in ("bare", "null"):
+            share = extra[f"test_harness[{name}]"][method]
+            rows.append((f"koopcore compare, {name}, {method}: its clock / a plain loop", share,
+                         "<= 1.01"))  # fmt: skip
     rows += training_rows(median, extra) + stream_rows(median, extra) + grouped_rows(median)
     rows += variant_rows(median, extra) + precision_rows(extra)
     print(f"{report['machine_info']['cpu'].get('brand_raw', 'unknown CPU')}; "

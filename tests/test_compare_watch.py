@@ -6,13 +6,14 @@ import math
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("threadpoolctl")
 
-from koopcore.compare import protocol  # noqa: E402
+from koopcore.compare import baselines, protocol, workloads  # noqa: E402
 from koopcore.compare.environment import pinned  # noqa: E402
 from koopcore.compare.methods import Bare, Idle  # noqa: E402
 from koopcore.compare.results import Run  # noqa: E402
@@ -245,3 +246,21 @@ def test_closures_of_lbfgs_count_as_steps():
     # Trials and evaluations do not go through `own.loss`, so each call is a pass of a closure.
     assert measured["curve"]["step_equivalents"][-1] == len(calls) <= 30
     assert measured["curve"]["step"] == list(range(len(measured["curve"]["step"])))
+
+
+@pytest.mark.parametrize("name", workloads.NAMES)
+def test_bare_optimizer_under_another_name_scores_one(name):
+    small = f"{name}:0.25" if name in ("transformer", "fashion-mnist-64") else name
+    package = workloads.required_package(name)
+    if package:
+        pytest.importorskip(package[0])
+    if workloads.missing_data(name):
+        pytest.skip(workloads.missing_data(name))
+    optimizer = baselines.DEFAULT_OPTIMIZERS[name][0]
+    workload = replace(workloads.load(small), evaluate_every=5)
+    bare, null = protocol.run_methods(workload, optimizer, 0, 20, ["null"])
+    for column in set(bare.curve) - {"seconds"}:
+        assert null.curve[column][: len(bare.curve[column])] == bare.curve[column], column
+    assert null.violations == []
+    for target, score in bare.scores.items():
+        assert null.scores[target].steps == score.steps < math.inf
