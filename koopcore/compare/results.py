@@ -246,7 +246,7 @@ def load(path: Path) -> Comparison:
 
 def _line(record: Record) -> str:
     document = {"format": FORMAT, **asdict(record)}
-    return json.dumps(_finite(document), allow_nan=False) + "\n"
+    return json.dumps(finite(document), allow_nan=False) + "\n"
 
 
 def _record(path: Path, line: str) -> Record:
@@ -296,19 +296,19 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _finite(value: Any) -> Any:
-    """Return `value` with every float that is not finite replaced by None."""
+def finite(value: Any) -> Any:
+    """Return `value` with every float in it that is not finite replaced by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
 
 
 def _infinite(value: Any) -> Any:
-    """Undo `_finite`: None becomes infinity."""
+    """Undo `finite`: None becomes infinity."""
     if value is None:
         return math.inf
     if isinstance(value, dict):

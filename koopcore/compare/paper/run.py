@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -11,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from koopcore.compare.environment import describe
-from koopcore.compare.results import write_atomically
+from koopcore.compare.environment import describe, pinned
+from koopcore.compare.results import finite, write_atomically
 
 FORMAT = "koopcore-paper/2"
 EXPERIMENTS = ("ode", "mnist", "cost", "questions")
@@ -86,17 +85,9 @@ class Task:
 
     def run(self, progress: Progress | None = None) -> dict[str, Any]:
         """Do it on one thread and return what it measured, as JSON would give it back."""
-        import torch
-        from threadpoolctl import threadpool_limits
-
-        previous = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with threadpool_limits(1):
-                measured = self._measured(progress)
-        finally:
-            torch.set_num_threads(previous)
-        found: dict[str, Any] = json.loads(json.dumps(finite_only(measured), allow_nan=False))
+        with pinned(1):
+            measured = self._measured(progress)
+        found: dict[str, Any] = json.loads(json.dumps(finite(measured), allow_nan=False))
         return found
 
     def _measured(self, progress: Progress | None) -> dict[str, Any]:
@@ -196,15 +187,6 @@ def stored_part(path: Path, task: Task) -> dict[str, Any] | None:
     return document["measured"] if same else None
 
 
-def finite_only(value: Any) -> Any:
-    """Return the value with None for every number in it that is not finite."""
-    if isinstance(value, dict):
-        return {key: finite_only(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite_only(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _measured(
     tasks: list[Task], jobs: int, progress: Progress | None
 ) -> Iterator[tuple[Task, dict[str, Any]]]:
@@ -221,8 +203,11 @@ def _measured(
                 yield task, future.result()
                 if progress:
                     progress(task.steps)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()  # what they have not finished is run anew by --resume
+            raise
 
 
 def _of(module: Any, quick: bool) -> Any:
