@@ -94,6 +94,8 @@ def recoverable(folder: Path) -> Iterator[None]:
     """Turn what can end a long run into a message that says how to go on."""
     from concurrent.futures.process import BrokenProcessPool
 
+    from koopcore.compare.results import WrongResultsError
+
     try:
         yield
     except KeyboardInterrupt:
@@ -105,7 +107,7 @@ def recoverable(folder: Path) -> Iterator[None]:
         )
     except OSError as error:
         fail(f"{error}; finished runs are in {folder}, go on with --resume")
-    except ValueError as error:
+    except WrongResultsError as error:
         fail(str(error))
 
 

@@ -138,7 +138,6 @@ def _planted(rng, workload, optimizer, method, seed, n_points):
         values = rng.uniform(0.5, 1.02, (8, 6)) * np.exp(1j * rng.normal(0, 0.3, (8, 6)))
         spectra = {
             "step": list(range(50, 450, 50)),
-            "kind": ["operator"] * 8,
             "real": values.real.tolist(),
             "imag": values.imag.tolist(),
         }

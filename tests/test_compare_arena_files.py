@@ -22,9 +22,10 @@ from koopcore import _cli_arena
 from koopcore.compare import workloads
 from koopcore.compare.arena import load, shipped
 from koopcore.compare.arena.parameters import Parameters
-from koopcore.compare.arena.record import one_thread, record
+from koopcore.compare.arena.record import record
 from koopcore.compare.arena.recording import save
 from koopcore.compare.baselines import make_optimizer
+from koopcore.compare.environment import pinned
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_recorded_weights_are_those_of_the_training_loop(workload, optimizer):
     found = record(workload, optimizer, 3, rate=0.1, **SMALL | {"steps": 16})
     problem = workloads.load(workload).build(3)
     base = make_optimizer(optimizer, problem.model.parameters(), 0.1)
-    with one_thread():
+    with pinned(1):
         for _ in range(found.about.starts[0]):
             batch = next(problem.batches)
 
@@ -148,7 +149,7 @@ def test_shipped_set_is_small_and_its_losses_are_those_of_the_workloads():
         assert about.horizons[-1] * about.every >= 500
         problem = workloads.load(about.workload).build(about.seed)
         parameters = Parameters(problem.model)
-        with one_thread():
+        with pinned(1):
             for i in range(0, len(recording.steps), 7):
                 parameters.write(recording.states[i])
                 figures = problem.evaluate(problem.model)

@@ -345,7 +345,6 @@ def test_spectra_are_thinned_evenly_to_the_largest_eigenvalues():
     assert many["step"][0] == 1
     assert many["step"][-1] == 29  # the last one that has eigenvalues
     assert {len(column) for column in many.values()} == {FITS}
-    assert set(many["kind"]) == {"operator"}
     one = spectra_of([attempt(3, 100), SimpleNamespace(step=4, eigenvalues=np.array([np.inf]))])
     assert one["step"] == [3]
     assert one["imag"] == [list(range(99, 99 - EIGENVALUES, -1))]

@@ -72,8 +72,8 @@ class Run:
         What the harness caught the method at, or the error it stopped with; a run with any is
         scored infinity everywhere.
     spectra : dict of lists
-        Eigenvalues of some of the method's fits: ``step``, ``kind`` (text), ``real`` and ``imag``
-        (lists of numbers), one entry per fit; empty where there are none.
+        Eigenvalues of some of the method's fits, per step: ``step``, ``real`` and ``imag`` (lists
+        of numbers), one entry per fit; empty where there are none.
     """
 
     workload: str
@@ -135,6 +135,10 @@ class Comparison:
     def runs(self) -> list[Run]:
         """The runs of `compared`, in order."""
         return [run for record in self.compared for run in record.runs]
+
+
+class WrongResultsError(ValueError):
+    """A file that is no comparison, or one that cannot be gone on with."""
 
 
 class Store:
@@ -226,7 +230,7 @@ def _require_same_versions(path: Path, record: Record) -> None:
     for package in ("koopcore", "torch"):
         theirs, ours = record.environment["packages"][package], version(package)
         if theirs != ours:
-            raise ValueError(
+            raise WrongResultsError(
                 f"{path} was made with {package} {theirs}, this is {ours}: they cannot be mixed in "
                 "one comparison; name another folder, or leave out --resume to start anew"
             )
@@ -256,7 +260,7 @@ def _record(path: Path, line: str) -> Record:
         document = None
     found = document.pop("format", None) if isinstance(document, dict) else None
     if found != FORMAT:
-        raise ValueError(
+        raise WrongResultsError(
             f"{path}: format is {found!r}, expected {FORMAT!r}; results of another version cannot "
             "be read, make them anew"
         )

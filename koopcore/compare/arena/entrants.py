@@ -8,11 +8,6 @@ trajectories: options are the defaults of `koopcore.rules`, or say what the name
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from koopcore.rules import (
     Anderson,
     Dynamics,
@@ -26,22 +21,10 @@ from koopcore.rules import (
 
 from .predictors import FromRule, Grouped, Pinv, Predictor
 
-
-@dataclass(frozen=True)
-class Stay:
-    """The last snapshot, at every horizon: what every forecast has to beat."""
-
-    def coefficients(self, gram: ArrayLike, horizon: float) -> NDArray[np.float64]:
-        """Return the coefficients; see `koopcore.rules.Rule`."""
-        m = len(np.asarray(gram))
-        last: NDArray[np.float64] = np.eye(1, m, m - 1)[0]
-        return last
-
-
 CONTROLS = ("stay", "secant")
 
 ARENA_RULES: dict[str, Rule | Predictor] = {
-    "stay": Stay(),
+    "stay": UniformAverage(last=1),  # what every forecast has to beat
     "secant": Secant(),
     "secant-window": Secant(over=None),
     "line": Polynomial(1),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ import koopcore
 
 from .. import workloads
 from ..baselines import NAMES, NEEDS_CLOSURE, learning_rate, make_optimizer
+from ..environment import pinned
 from .recording import About, Recording, needed_steps
 
 HORIZONS = (1, 4, 16, 64, 256)
@@ -88,7 +88,7 @@ def record(
         shapes={name: tuple(p.shape) for name, p in named.items()},
         packages={m.__name__: str(m.__version__) for m in (koopcore, torch, np)},
     )
-    with one_thread():
+    with pinned(1):  # sums over threads need not have the same bits every time
         return _run(about, problem, list(named.values()), progress)
 
 
@@ -96,17 +96,6 @@ def _check(**values: tuple[int, int]) -> None:
     for name, (value, least) in values.items():
         if value < least:
             raise ValueError(f"{name}={value} is too small; at least {least} is needed")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch work on one thread: sums over threads need not have the same bits every time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _starts(

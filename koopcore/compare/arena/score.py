@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import workloads
+from ..environment import pinned
 from .entrants import predictors
 from .parameters import Parameters
 from .predictors import Predictor
-from .record import one_thread
 from .recording import Recording
 
 TRUE = "true"  # the rule that knows the later weights
@@ -96,7 +96,7 @@ def score(
             raise ValueError(f"{name} is given {names.count(name)} times; once is needed")
         recording.require(window, horizons or ())
     found: list[Outcome] = []
-    with one_thread():
+    with pinned(1):
         for recording in recordings:
             found += _Bench(recording, window, horizons).score(chosen, progress)
     return found

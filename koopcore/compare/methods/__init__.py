@@ -10,8 +10,8 @@ names: `registry`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -76,6 +76,16 @@ class Idle:
     evaluated: torch.nn.Module | None = None
     optimizer: torch.optim.Optimizer | None = None
     spectra: dict[str, list[Any]] = field(default_factory=dict)
+
+
+@contextmanager
+def after_steps(optimizer: torch.optim.Optimizer, act: Callable[[], object]) -> Iterator[None]:
+    """Return a context in which `act` is called after every step of the optimizer."""
+    handle = optimizer.register_step_post_hook(lambda *_: act())
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class Bare:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import Idle
+from . import Idle, after_steps
 
 if TYPE_CHECKING:
     import torch
@@ -74,8 +74,8 @@ def spectra_of(history: Sequence[Any]) -> dict[str, list[Any]]:
     Returns
     -------
     dict of lists
-        Columns ``step``, ``kind`` ("operator" where an attempt has no `kind` of its own), ``real``
-        and ``imag``: the (up to 64) largest eigenvalues of each. Empty if there are none.
+        Columns ``step``, ``real`` and ``imag``: the (up to 64) largest eigenvalues of each. Empty
+        if there are none.
     """
     fits = [j for j in history if len(j.eigenvalues) and np.isfinite(j.eigenvalues).all()]
     if not fits:
@@ -85,7 +85,6 @@ def spectra_of(history: Sequence[Any]) -> dict[str, list[Any]]:
     values = [j.eigenvalues[np.argsort(-np.abs(j.eigenvalues))[:EIGENVALUES]] for j in chosen]
     return {
         "step": [j.step for j in chosen],
-        "kind": [getattr(j, "kind", "operator") for j in chosen],
         "real": [v.real.tolist() for v in values],
         "imag": [v.imag.tolist() for v in values],
     }
@@ -190,16 +189,13 @@ class Forecast:
 
         best = ForecastModel(problem.model, problem.heldout_trial_loss or problem.trial_loss)
 
-        def hook(*_args) -> None:
+        def act() -> None:
             best.update_parameters(problem.model)
             if best.steps % self._every == 0:
                 best.choose()
 
-        handle = optimizer.register_step_post_hook(hook)
-        try:
+        with after_steps(optimizer, act):
             yield Idle(evaluated=best.module)
-        finally:
-            handle.remove()
 
 
 class Identity(Koopcore):

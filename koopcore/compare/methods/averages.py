@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from . import Idle
+from . import Idle, after_steps
 
 if TYPE_CHECKING:
     import torch
@@ -36,16 +36,13 @@ class _Average:
         """Return a context in which the average follows the optimizer."""
         update, meter, step = self.update_of(problem), Idle(), 0
 
-        def hook(*_args) -> None:
+        def act() -> None:
             nonlocal step
             step += 1
             meter.evaluated = update(step)
 
-        handle = optimizer.register_step_post_hook(hook)
-        try:
+        with after_steps(optimizer, act):
             yield meter
-        finally:
-            handle.remove()
 
 
 def _updated(average: AveragedModel, model: torch.nn.Module) -> torch.nn.Module:

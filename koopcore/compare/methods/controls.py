@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from . import Bare, Idle
+from . import Bare, Idle, after_steps
 from .accelerated import Koopcore
 
 if TYPE_CHECKING:
@@ -57,17 +57,14 @@ class Reset:
         """Return a context in which the state is reset after every so many steps."""
         step = 0
 
-        def hook(*_args) -> None:
+        def act() -> None:
             nonlocal step
             step += 1
             if step % self._every == 0:
                 reset(optimizer)
 
-        handle = optimizer.register_step_post_hook(hook)
-        try:
+        with after_steps(optimizer, act):
             yield Idle()
-        finally:
-            handle.remove()
 
 
 def reset(optimizer: torch.optim.Optimizer) -> None:

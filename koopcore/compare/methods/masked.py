@@ -19,6 +19,7 @@ from koopcore.torch.partition import Layout
 from koopcore.torch.results import Jump
 from koopcore.torch.windows import Window, make_window
 
+from . import after_steps
 from .accelerated import spectra_of
 from .controls import reset
 
@@ -68,11 +69,8 @@ class PDT:
     def attach(self, problem: Problem, optimizer: torch.optim.Optimizer) -> Iterator[_Predictor]:
         """Return a context in which forecasts follow the optimizer."""
         predictor = _Predictor(optimizer, self._every)
-        handle = optimizer.register_step_post_hook(predictor.after_step)
-        try:
+        with after_steps(optimizer, predictor.after_step):
             yield predictor
-        finally:
-            handle.remove()
 
 
 def displacements(
@@ -147,7 +145,7 @@ class _Predictor:
     def spectra(self) -> dict[str, list[Any]]:
         return spectra_of(self.jumps)
 
-    def after_step(self, *_args: Any) -> None:
+    def after_step(self) -> None:
         """Take note of a step of the optimizer; at the end of an epoch, forecast and record."""
         self._step += 1
         if self._step % self._every:

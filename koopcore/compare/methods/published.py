@@ -18,6 +18,7 @@ from koopcore.torch.recorder import trained_parameters
 from koopcore.torch.results import Jump
 from koopcore.torch.windows import make_window
 
+from . import after_steps
 from .accelerated import AcceleratorMeter, spectra_of
 
 if TYPE_CHECKING:
@@ -81,11 +82,8 @@ class DograRedman:
         layout = Layout(parameters, self._partition, problem.model)
         tensors = [parameters[name] for name in layout.names]
         jumper = _Jumper(layout, tensors, range(first, self._last + 1), self._horizon)
-        handle = optimizer.register_step_post_hook(jumper.after_step)
-        try:
+        with after_steps(optimizer, jumper.after_step):
             yield jumper
-        finally:
-            handle.remove()
 
 
 class _Jumper:
@@ -108,7 +106,7 @@ class _Jumper:
     def spectra(self) -> dict[str, list[Any]]:
         return spectra_of(self.jumps)
 
-    def after_step(self, *_args: Any) -> None:
+    def after_step(self) -> None:
         """Take note of a step of the optimizer."""
         self._step += 1
         if self._step not in self._steps:

@@ -14,9 +14,7 @@ __all__ = ["csv_table", "markdown_table", "terminal_table", "write"]
 PICTURES = {"train_loss": "curves.png", "heldout_loss": "heldout.png"}
 
 
-def write(
-    comparison: Comparison, folder: Path, command: str, only_html: bool = False
-) -> list[Path]:
+def write(comparison: Comparison, folder: Path, command: str) -> list[Path]:
     """Write ``report.html``, ``tables.md``, ``tables.csv`` and the pictures; return their paths.
 
     Parameters
@@ -26,8 +24,6 @@ def write(
         Exists.
     command : str
         What made the comparison, as it would be typed.
-    only_html : bool
-        Write the page alone.
 
     Raises
     ------
@@ -36,13 +32,15 @@ def write(
     """
     if not comparison.runs:
         raise ValueError("the comparison has no runs on seeds that count; nothing to report")
-    texts = {"report.html": page.html(comparison, command, date.today().isoformat())}
-    if not only_html:
-        texts |= {"tables.md": markdown_table(comparison), "tables.csv": csv_table(comparison)}
+    texts = {
+        "report.html": page.html(comparison, command, date.today().isoformat()),
+        "tables.md": markdown_table(comparison),
+        "tables.csv": csv_table(comparison),
+    }
     for name, text in texts.items():
         write_atomically(folder / name, text)
     written = [folder / name for name in texts]
-    for column in () if only_html else COLUMNS.values():
+    for column in COLUMNS.values():
         if any(column in run.curve for run in comparison.runs):
             figure.save_curves(comparison, folder / PICTURES[column], column)
             written.append(folder / PICTURES[column])

@@ -237,8 +237,7 @@ def _spectra(workload: str, pairs: Pairs) -> Iterator[Context]:
             first = optimizer == next(iter(pairs))
             if any(run.spectra.get("real", ())) and (method == "koopcore" or first):
                 alt = f"Eigenvalues of {method} on {workload} with {optimizer}, seed {run.seed}"
-                kinds = ", ".join(dict.fromkeys(run.spectra["kind"]))
-                caption = f"{method} with {optimizer}, seed {run.seed} ({kinds})"
+                caption = f"{method} with {optimizer}, seed {run.seed}"
                 yield _figure(pictures.spectrum(run), alt, caption)
 
 

@@ -25,7 +25,6 @@ SIZE = (4.8, 3.3)  # inches; at 100 CSS pixels to the inch the text is as large 
 DPI = 120
 SHADES = (1.0, 0.72, 0.45, 0.22, 0.1)  # of every colour on white: smoothed edges and bands
 FRAME = 2.0  # eigenvalues farther out than this are counted, not drawn
-RATES = ("rates", "generator")  # kinds of spectra that are not per step
 
 
 def times(runs: Sequence[Run], column: str) -> str:
@@ -57,17 +56,15 @@ def spectrum(run: Run) -> str:
     figure = _panel(4.2, 3.2, right=0.55)
     axis = figure.subplots()
     spectra = run.spectra
-    rates = all(kind in RATES for kind in spectra["kind"])
     points = [
         (x, y, step)
         for step, real, imag in zip(*(spectra[k] for k in ("step", "real", "imag")), strict=True)
         for x, y in zip(real, imag, strict=True)
     ]
-    shown = points if rates else [p for p in points if max(abs(p[0]), abs(p[1])) <= FRAME]
-    if not rates:
-        angle = np.linspace(0, 2 * math.pi, 200)
-        axis.plot(np.cos(angle), np.sin(angle), color="#777777", lw=0.8)
-        axis.set_aspect("equal", "datalim")
+    shown = [p for p in points if max(abs(p[0]), abs(p[1])) <= FRAME]
+    angle = np.linspace(0, 2 * math.pi, 200)
+    axis.plot(np.cos(angle), np.sin(angle), color="#777777", lw=0.8)
+    axis.set_aspect("equal", "datalim")
     if shown:
         x, y, step = zip(*shown, strict=True)
         drawn = axis.scatter(x, y, c=step, cmap="viridis", s=16, alpha=0.8, lw=0, zorder=3)
@@ -75,8 +72,7 @@ def spectrum(run: Run) -> str:
     if len(shown) < len(points):
         axis.set_title(f"{len(points) - len(shown)} farther out", size=9)
     axis.axhline(0, color="#CCCCCC", lw=0.6)
-    unit = "per step" if rates else ""
-    axis.set(xlabel=f"real part {unit}".strip(), ylabel=f"imaginary part {unit}".strip())
+    axis.set(xlabel="real part", ylabel="imaginary part")
     axis.grid(alpha=0.2)
     return _uri(figure)
 
