@@ -21,7 +21,9 @@ CPP = sorted(
 )
 READING_ORDER = [
     "error",
+    "runtime",
     "matrix_view",
+    "bfloat16",
     "blas",
     "leading_eigen",
     "gram",

@@ -294,14 +294,3 @@ def test_push_runs_without_the_interpreter_lock():
         sys.setswitchinterval(interval)
         thread.join()
     assert after > before
-
-
-def test_threads_of_the_core_can_be_set_and_start_at_one():
-    assert koopcore.num_threads() == 1
-    koopcore.set_num_threads(2)
-    try:
-        assert koopcore.num_threads() == 2
-    finally:
-        koopcore.set_num_threads(1)
-    with pytest.raises(koopcore.Error, match="n_threads must be at least 1, got 0"):
-        koopcore.set_num_threads(0)

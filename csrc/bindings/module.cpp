@@ -5,6 +5,7 @@
 
 #include "koopcore/blas.hpp"
 #include "koopcore/error.hpp"
+#include "koopcore/runtime.hpp"
 #include "register.hpp"
 
 PYBIND11_MODULE(_core, m) {
@@ -15,10 +16,11 @@ PYBIND11_MODULE(_core, m) {
   error.attr("__module__") = "koopcore";
   error.attr("__doc__") =
       "Bad argument, non-finite data or a numerical failure in the compiled core.";
-  // One thread unless the user asks for more: on cache-sized blocks of tall matrices OpenBLAS's
-  // second thread gains a third at best and costs as much at worst (bench/bench_threads.py).
+  koopcore::instruction_set();  // a wrong demand in the environment fails here, not in a fit
+  // Rows are shared out over threads of koopcore's own. Those of OpenBLAS wait by turning in
+  // circles, which costs whoever else wants the processor.
   koopcore::blas::set_num_threads(1);
-  koopcore::bindings::register_blas(m);
+  koopcore::bindings::register_runtime(m);
   koopcore::bindings::register_gram(m);
   koopcore::bindings::register_snapshot_window(m);
   koopcore::bindings::register_dmd(m);

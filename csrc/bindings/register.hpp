@@ -5,7 +5,7 @@
 
 namespace koopcore::bindings {
 
-void register_blas(pybind11::module_& m);
+void register_runtime(pybind11::module_& m);
 void register_gram(pybind11::module_& m);
 void register_snapshot_window(pybind11::module_& m);
 void register_dmd(pybind11::module_& m);

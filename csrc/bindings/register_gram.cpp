@@ -1,4 +1,4 @@
-// Threads, Gram matrices and combinations.
+// Gram matrices and combinations.
 
 #include "arrays.hpp"
 #include "register.hpp"
@@ -89,13 +89,6 @@ void register_gram(py::module_& m) {
         return has_dtype<float>(x) ? combine_any<float>(x, c) : combine_any<double>(x, c);
       },
       py::arg("x"), py::arg("coefficients"), kCombineDoc);
-}
-
-void register_blas(py::module_& m) {
-  m.def("set_num_threads", &blas::set_num_threads, py::arg("n_threads"),
-        "Threads of koopcore's own BLAS, 1 at import; no other library in the process is touched.");
-  m.def("num_threads", &blas::num_threads, "Threads of koopcore's own BLAS.");
-  m.def("blas_name", &blas::library_name, "Name and build of the BLAS in use.");
 }
 
 }  // namespace koopcore::bindings

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "koopcore/bfloat16.hpp"
 #include "koopcore/blas.hpp"
 #include "koopcore/error.hpp"
 #include "gram_kernel.hpp"
+#include "parallel.hpp"
 
 namespace koopcore {
 namespace {
@@ -123,6 +125,8 @@ BlockScratch::BlockScratch(int64_t rows, int64_t max_cols)
       values_(static_cast<size_t>(rounded_up(block_rows_) * std::max<int64_t>(max_cols, 0)) +
               kLine) {}
 
+GramWorkspace::GramWorkspace(int64_t rows, int64_t max_cols) : scratch_(rows, max_cols) {}
+
 double* BlockScratch::data() {
   const auto address = reinterpret_cast<uintptr_t>(values_.data());
   return values_.data() + (kLine - address / sizeof(double) % kLine) % kLine;
@@ -163,19 +167,29 @@ void cross_gram(StridedView<const T> x, StridedView<const T> y, MatrixView<doubl
   });
 }
 
-template <class T>
-void update_gram(MatrixView<const T> x, const std::vector<ColumnRange>& changed,
-                 MatrixView<double> g, BlockScratch& scratch) {
-  for (const ColumnRange& range : changed) fill(g.block(0, range.first, x.cols, range.count), 0.0);
-  for_each_block(strided(x), scratch, [&](const Block& block, int64_t, int64_t rows) {
+template <class T, class Stored>
+void update_gram(const T* reference, MatrixView<const Stored> ring,
+                 const std::vector<ColumnRange>& changed, MatrixView<double> g, GramWorkspace& work,
+                 int n_threads) {
+  threads_for(n_threads);
+  BlockScratch& scratch = work.scratch();
+  const int64_t cols = ring.cols + 1;
+  for (const ColumnRange& range : changed) fill(g.block(0, range.first, cols, range.count), 0.0);
+  for (int64_t row = 0; row < ring.rows; row += scratch.block_rows()) {
+    const int64_t rows = std::min(scratch.block_rows(), ring.rows - row);
+    const MatrixView<double> block{scratch.data(), rows, cols, rows};
+    for (int64_t i = 0; i < rows; ++i) block(i, 0) = static_cast<double>(reference[row + i]);
+    for (int64_t j = 0; j < ring.cols; ++j)
+      for (int64_t i = 0; i < rows; ++i)
+        block(i, j + 1) = static_cast<double>(static_cast<T>(ring(row + i, j)));
     for (const ColumnRange& range : changed)
-      blas::gemm(Op::kTranspose, Op::kNone, 1.0, block.view,
-                 block.view.block(0, range.first, rows, range.count), 1.0,
-                 g.block(0, range.first, x.cols, range.count));
-  });
+      blas::gemm(Op::kTranspose, Op::kNone, 1.0, block,
+                 block.block(0, range.first, rows, range.count), 1.0,
+                 g.block(0, range.first, cols, range.count));
+  }
   for (const ColumnRange& range : changed)
     for (int64_t j = range.first; j < range.first + range.count; ++j)
-      for (int64_t i = 0; i < x.cols; ++i) g(j, i) = g(i, j);
+      for (int64_t i = 0; i < cols; ++i) g(j, i) = g(i, j);
 }
 
 template <class T>
@@ -214,8 +228,6 @@ void combine(StridedView<const T> x, MatrixView<const std::complex<double>> c,
   template void gram<T>(StridedView<const T>, MatrixView<double>, BlockScratch&,               \
                         StridedView<const T>);                                                 \
   template void cross_gram<T>(StridedView<const T>, StridedView<const T>, MatrixView<double>); \
-  template void update_gram<T>(MatrixView<const T>, const std::vector<ColumnRange>&,           \
-                               MatrixView<double>, BlockScratch&);                             \
   template void combine<T>(StridedView<const T>, MatrixView<const double>, MatrixView<T>);     \
   template void combine<T>(StridedView<const T>, MatrixView<const double>, MatrixView<T>,      \
                            BlockScratch&);                                                     \
@@ -223,5 +235,13 @@ void combine(StridedView<const T> x, MatrixView<const std::complex<double>> c,
                            MatrixView<std::complex<T>>);
 KOOPCORE_INSTANTIATE(float)
 KOOPCORE_INSTANTIATE(double)
+
+#define KOOPCORE_INSTANTIATE_UPDATE(T, Stored)                                              \
+  template void update_gram<T, Stored>(const T*, MatrixView<const Stored>,                  \
+                                       const std::vector<ColumnRange>&, MatrixView<double>, \
+                                       GramWorkspace&, int);
+KOOPCORE_INSTANTIATE_UPDATE(float, float)
+KOOPCORE_INSTANTIATE_UPDATE(float, BFloat16)
+KOOPCORE_INSTANTIATE_UPDATE(double, double)
 
 }  // namespace koopcore

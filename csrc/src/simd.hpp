@@ -19,20 +19,9 @@ namespace koopcore::simd {
 
 enum class Level { kBase, kAvx2, kAvx512 };
 
-inline Level detect() {
-#if defined(KOOPCORE_X86)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq"))
-    return Level::kAvx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Level::kAvx2;
-#endif
-  return Level::kBase;
-}
-
-inline Level level() {
-  static const Level found = detect();
-  return found;
-}
+/// What the processor has, or KOOPCORE_SIMD (base, avx2, avx512) demands; an Error if it demands
+/// what is not there.
+Level level();
 
 template <int kWidth>
 struct Vector {

@@ -70,7 +70,7 @@ SnapshotWindow<T>::SnapshotWindow(std::vector<int64_t> segment_sizes, int64_t ca
       slots_(slots_for(capacity)),
       storage_(static_cast<size_t>(state_size_ * (slots_ + 1))),
       column_gram_(slots_ + 1, slots_ + 1),
-      scratch_(state_size_, slots_ + 1) {
+      work_(state_size_, slots_ + 1) {
   changed_.reserve(3);
 }
 
@@ -140,11 +140,12 @@ void SnapshotWindow<T>::update() {
   if (changed_.empty()) return;
   const int64_t used = 1 + (start_ == 0 ? size_ : slots_);  // columns ever written
   const MatrixView<T> written = columns().block(0, 0, state_size_, used);
-  update_gram<T>(written, changed_, column_gram_.view(), scratch_);
+  const MatrixView<const T> ring = written.block(0, 1, state_size_, used - 1);
+  update_gram<T, T>(written.col(0), ring, changed_, column_gram_.view(), work_, 0);
   if (!drifted()) return;
   rebase();
   collect_pending();
-  update_gram<T>(written, changed_, column_gram_.view(), scratch_);
+  update_gram<T, T>(written.col(0), ring, changed_, column_gram_.view(), work_, 0);
 }
 
 template <class T>

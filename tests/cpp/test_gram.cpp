@@ -59,8 +59,9 @@ TEST_CASE_TEMPLATE("update_gram recomputes the changed columns and no other", T,
   Matrix<double> g(6, 6);
   for (int64_t j = 0; j < 6; ++j)
     for (int64_t i = 0; i < 6; ++i) g(i, j) = -1.0;
-  BlockScratch scratch(500, 6);
-  update_gram<T>(std::as_const(x).view(), {{0, 1}, {4, 2}}, g.view(), scratch);
+  GramWorkspace work(500, 6);
+  const MatrixView<const T> all = std::as_const(x).view();
+  update_gram<T, T>(all.col(0), all.block(0, 1, 500, 5), {{0, 1}, {4, 2}}, g.view(), work, 1);
   const Matrix<double> expected = plain_gram(x, x);
   for (int64_t j = 0; j < 6; ++j)
     for (int64_t i = 0; i < 6; ++i) {

@@ -23,6 +23,16 @@ class BlockScratch {
   std::vector<double> values_;
 };
 
+/// What a Gram matrix of up to `rows` x `max_cols` needs beside itself.
+class GramWorkspace {
+ public:
+  GramWorkspace(int64_t rows, int64_t max_cols);
+  BlockScratch& scratch() { return scratch_; }
+
+ private:
+  BlockScratch scratch_;
+};
+
 /// g = x^T x, both triangles. g is (cols x cols).
 template <class T>
 void gram(StridedView<const T> x, MatrixView<double> g);
@@ -43,11 +53,14 @@ struct ColumnRange {
   int64_t count = 0;
 };
 
-/// Recomputes the rows and columns of g = x^T x that belong to the columns in `changed`.
-/// One pass over x. Allocates nothing.
-template <class T>
-void update_gram(MatrixView<const T> x, const std::vector<ColumnRange>& changed,
-                 MatrixView<double> g, BlockScratch& scratch);
+/// Recomputes the rows and columns of g that belong to the columns in `changed`, where g = x^T x
+/// for x = [reference, ring]; the ring may be held in fewer bits than the reference. One pass over
+/// x, on n_threads threads (0: num_threads()). Allocates nothing, except where there are more
+/// threads than ever before.
+template <class T, class Stored>
+void update_gram(const T* reference, MatrixView<const Stored> ring,
+                 const std::vector<ColumnRange>& changed, MatrixView<double> g, GramWorkspace& work,
+                 int n_threads);
 
 /// out = x c, accumulated in float64; out is column-major (x.rows x c.cols).
 template <class T>

@@ -2,7 +2,9 @@
 // Everything public, in reading order.
 
 #include "koopcore/error.hpp"
+#include "koopcore/runtime.hpp"
 #include "koopcore/matrix_view.hpp"
+#include "koopcore/bfloat16.hpp"
 #include "koopcore/blas.hpp"
 #include "koopcore/leading_eigen.hpp"
 #include "koopcore/gram.hpp"

@@ -73,7 +73,7 @@ class SnapshotWindow {
   bool reference_pending_ = false;
   std::vector<T> storage_;
   Matrix<double> column_gram_;  // of the columns of storage_
-  BlockScratch scratch_;
+  GramWorkspace work_;
   std::vector<ColumnRange> changed_;
   mutable std::mutex mutex_;
 };
