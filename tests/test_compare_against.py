@@ -1,6 +1,5 @@
 """Old comparisons and benchmarks beside new ones: planted changes are found, noise is not."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -160,78 +159,3 @@ def test_targets_of_one_side_only_are_left_out():
     assert not [c for c in against.against(new, old) if "held-out" in c.place]
     diverged = edited(old, lambda run: replace(run, scores={"train@100": Score(INF, INF, INF)}))
     assert changed(diverged, diverged, "steps") == {"unchanged"}
-
-
-def benchmark_file(path, medians, rounds=20, iqr=0.05, memory=None, cpu="x"):
-    entries = [
-        {
-            "name": name,
-            "stats": {
-                "median": value,
-                "q1": value * (1 - iqr / 2),
-                "q3": value * (1 + iqr / 2),
-                "rounds": rounds,
-            },
-            "extra_info": {} if memory is None else {"peak_memory": memory},
-        }
-        for name, value in medians.items()
-    ]
-    machine = {"cpu": {"brand_raw": cpu}, "python_version": "3"}
-    path.write_text(json.dumps({"machine_info": machine, "benchmarks": entries}))
-    return path
-
-
-def verdicts(new, old):
-    return {change.place: change.verdict for change in against.against_benchmarks(new, old)}
-
-
-def test_benchmark_twice_as_slow_is_found_and_one_within_its_rounds_is_not(tmp_path):
-    base = {"test_copy": 1.0, "test_push": 2.0, "test_fit": 3.0}
-    old = benchmark_file(tmp_path / "old.json", base)
-    new = benchmark_file(tmp_path / "new.json", base | {"test_push": 4.0, "test_fit": 3.2})
-    assert verdicts(new, old) == {"test_push": "slower", "test_fit": "unchanged"}
-    assert verdicts(old, new)["test_push"] == "faster"
-    text = against.benchmarks_text(new, old)
-    assert "slower: test_push: seconds 2 -> 4, x 2.00" in text
-    assert "slower 1, worse 0, faster 0, better 0, unchanged 1" in text
-
-
-def test_benchmark_on_a_slower_machine_is_divided_by_its_yardsticks(tmp_path):
-    base = {"test_copy": 1.0, "test_gram_flops_at_gemm_peak": 1.0, "test_push": 2.0}
-    old = benchmark_file(tmp_path / "old.json", base)
-    new = benchmark_file(tmp_path / "new.json", {k: 2 * v for k, v in base.items()}, cpu="y")
-    assert verdicts(new, old) == {"test_push": "unchanged"}
-    text = against.benchmarks_text(new, old)
-    assert "yardsticks take 2.00 of their old time" in text
-    assert "cpu: x -> y" in text
-    lone = benchmark_file(tmp_path / "lone.json", {"test_push": 4.0})
-    assert verdicts(lone, old) == {"test_push": "slower"}
-    assert "no yardstick" in against.benchmarks_text(lone, old)
-
-
-def test_benchmark_of_few_rounds_must_differ_by_half(tmp_path):
-    old = benchmark_file(tmp_path / "old.json", {"test_fit": 1.0}, rounds=3, iqr=0.0)
-    for factor, verdict in ((1.4, "unchanged"), (1.6, "slower"), (0.6, "faster")):
-        new = benchmark_file(tmp_path / "new.json", {"test_fit": factor}, rounds=3, iqr=0.0)
-        assert verdicts(new, old) == {"test_fit": verdict}
-
-
-def test_peak_memory_is_compared_too(tmp_path):
-    old = benchmark_file(tmp_path / "old.json", {"test_fit": 1.0}, memory=0.1)
-    new = benchmark_file(tmp_path / "new.json", {"test_fit": 1.0}, memory=0.2)
-    assert [c.verdict for c in against.against_benchmarks(new, old)] == ["unchanged", "worse"]
-    assert [c.verdict for c in against.against_benchmarks(old, new)] == ["unchanged", "better"]
-    tiny = benchmark_file(tmp_path / "tiny.json", {"test_fit": 1.0}, memory=0.101)
-    assert [c.verdict for c in against.against_benchmarks(tiny, old)] == ["unchanged"] * 2
-
-
-def test_benchmark_files_that_are_none_or_share_nothing_are_refused(tmp_path):
-    good = benchmark_file(tmp_path / "good.json", {"test_fit": 1.0})
-    other = benchmark_file(tmp_path / "other.json", {"test_push": 1.0})
-    with pytest.raises(ValueError, match="no benchmark in common"):
-        against.against_benchmarks(good, other)
-    for text in ("{", "[]", "{}"):
-        bad = tmp_path / "bad.json"
-        bad.write_text(text)
-        with pytest.raises(ValueError, match=r"bad\.json is not the JSON of pytest-benchmark"):
-            against.against_benchmarks(good, bad)

@@ -1,32 +1,36 @@
 """Two files of ``make bench`` beside each other: which benchmarks became slower beyond noise.
 
+Machines differ, and one machine from hour to hour. So a time is compared as its ratio to the limit
+that the same run measured for the same problem: what copies and matrix multiplications take. Where
+a problem has no limit, its time is divided by what all limits that both files have take now over
+what they took (the median of it); where there are none at all, seconds are compared.
+
 A benchmark is slower where the lower quartile of its new rounds is above the upper quartile of its
-old ones by more than a tenth. With fewer than five rounds on either side there are no quartiles to
-speak of: its median must have grown by half, more than the third by which such figures move from
-run to run on a shared machine. Before that, the new times are divided by the median growth of the
-yardsticks that both files have: copies, reads and matrix multiplications, which only the machine
-can change. A peak of memory is worse where it grew by more than a tenth.
+old ones by more than a tenth; the quartiles of a ratio are those of both its parts, the worst way
+round. With fewer than five rounds on either side there are no quartiles to speak of: its median
+must have grown by half, more than the third by which such figures move from run to run on a shared
+machine. A peak of memory is worse where it grew by more than a tenth. Peers are not judged.
 """
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ..statistics import Ratio
 from .changes import Change, text
+from .timings import Timing, limit_of, load, timings
 
 MARGIN = 1.1
 FEW_ROUNDS, FEW_MARGIN = 5, 1.5
 MEMORY_FLOOR = 0.01  # of the input: what is smaller is the interpreter's
-_YARDSTICKS = ("test_copy", "test_read_of", "test_stream_copy")
 RULE = (
     "slower: the new lower quartile is above the old upper one by more than 10 %, or, with fewer "
-    f"than {FEW_ROUNDS} rounds, the median grew by more than half; new times are divided by the "
-    "growth of the yardsticks"
+    f"than {FEW_ROUNDS} rounds, the median grew by more than half; of the ratio to the limit that "
+    "the same run measured, else of seconds divided by the growth of all limits"
 )
 
 
@@ -43,18 +47,20 @@ def against_benchmarks(new: Path, old: Path) -> list[Change]:
     ValueError
         If a file is no such JSON, or the two have no benchmark in common.
     """
-    ours, theirs = _stats(_load(new)), _stats(_load(old))
-    common = [name for name in ours if name in theirs]
-    if not common:
+    ours, theirs = timings(load(new)), timings(load(old))
+    pairs = _pairs(ours, theirs)
+    if not pairs:
         raise ValueError(f"{new} and {old} have no benchmark in common")
-    growth = _growth(ours, theirs)
+    growth = _growth(pairs)
     changes = []
-    for name in common:
-        if not _is_yardstick(name):
-            changes.append(_time(name, ours[name]["stats"], theirs[name]["stats"], growth or 1.0))
-        memory = [side[name].get("extra_info", {}).get("peak_memory") for side in (theirs, ours)]
+    for now, before in pairs:
+        if now.is_limit or (now.who and not now.is_ours):
+            continue
+        limits = limit_of(now, ours), limit_of(before, theirs)
+        changes.append(_time(now, before, limits, growth or 1.0))
+        memory = [side.info.get("peak_memory") for side in (before, now)]
         if None not in memory:
-            changes.append(_memory(name, *memory))
+            changes.append(_memory(now.place, *memory))
     return changes
 
 
@@ -67,69 +73,77 @@ def benchmarks_text(new: Path, old: Path) -> str:
         As of `against_benchmarks`.
     """
     changes = against_benchmarks(new, old)
-    now, before = _load(new), _load(old)
-    growth = _growth(_stats(now), _stats(before))
+    now, before = load(new), load(old)
+    ours, theirs = timings(now), timings(before)
+    growth = _growth(_pairs(ours, theirs))
     notes = [
-        "no yardstick in both files: the times are compared as they are"
+        "no limit in both files: seconds are compared as they are"
         if growth is None
-        else f"the yardsticks take {growth:.2f} of their old time, which is taken out"
+        else f"the limits take {growth:.2f} of their old time"
     ]
     machines = [document["machine_info"] for document in (before, now)]
-    for label, keys in {"cpu": ("cpu", "brand_raw"), "python": ("python_version",)}.items():
+    named = {"cpu": ("cpu", "brand_raw"), "python": ("python_version",), "blas": ("blas",)}
+    for label, keys in named.items():
         values = [_inner(machine, keys) for machine in machines]
         if values[0] != values[1]:
             notes.append(f"{label}: {values[0]} -> {values[1]}")
+    for which, one, other in (("new", ours, theirs), ("old", theirs, ours)):
+        lone = {_key(t) for t in one if t.is_ours} - {_key(t) for t in other}
+        if lone:
+            notes.append(f"only in the {which} one: {len(lone)} benchmarks of koopcore")
     return text(changes, notes, RULE)
 
 
 def recognised(path: Path) -> bool:
     """Tell whether a file is of pytest-benchmark."""
     try:
-        _load(path)
+        load(path)
     except (OSError, ValueError):
         return False
     return True
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not the JSON of pytest-benchmark: {error}") from None
-    if not isinstance(document, dict) or not {"benchmarks", "machine_info"} <= document.keys():
-        raise ValueError(f"{path} is not the JSON of pytest-benchmark: it has no benchmarks")
-    return document
+def _key(timing: Timing) -> tuple[str, str]:
+    """Return what makes two the same; a labelled one may be renamed but for its parameters."""
+    return timing.place, timing.name.partition("[")[2]
 
 
-def _stats(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {entry["name"]: entry for entry in document["benchmarks"]}
+def _pairs(new: Sequence[Timing], old: Sequence[Timing]) -> list[tuple[Timing, Timing]]:
+    before = {_key(timing): timing for timing in old}
+    return [(timing, before[_key(timing)]) for timing in new if _key(timing) in before]
 
 
-def _is_yardstick(name: str) -> bool:
-    return name.startswith(_YARDSTICKS) or "flops_at_gemm_peak" in name
-
-
-def _growth(ours: dict[str, Any], theirs: dict[str, Any]) -> float | None:
-    """Return the median of new / old over the yardsticks in both; None without any."""
-    ratios = [
-        ours[name]["stats"]["median"] / theirs[name]["stats"]["median"]
-        for name in ours
-        if name in theirs and _is_yardstick(name)
-    ]
+def _growth(pairs: Sequence[tuple[Timing, Timing]]) -> float | None:
+    """Return the median of new / old over the limits in both; None without any."""
+    ratios = [now.seconds / before.seconds for now, before in pairs if now.is_limit]
     return median(ratios) if ratios else None
 
 
-def _time(name: str, new: dict[str, float], old: dict[str, float], growth: float) -> Change:
-    middle = new["median"] / old["median"] / growth
-    ratio = Ratio(middle, new["q1"] / old["q3"] / growth, new["q3"] / old["q1"] / growth)
+def _time(
+    new: Timing, old: Timing, limits: tuple[Timing | None, Timing | None], growth: float
+) -> Change:
+    ours, theirs = limits
+    if ours is not None and theirs is not None:
+        figure, sides = "time over limit", (_over(new, ours), _over(old, theirs))
+        growth, rounds = 1.0, min(t.rounds for t in (new, old, ours, theirs))
+    else:
+        figure, rounds = "seconds", min(new.rounds, old.rounds)
+        sides = (Ratio(new.seconds, new.low, new.high), Ratio(old.seconds, old.low, old.high))
+    now, before = sides
+    middle = now.median / before.median / growth
+    ratio = Ratio(middle, now.low / before.high / growth, now.high / before.low / growth)
     verdict, margin = "unchanged", MARGIN
-    if min(new["rounds"], old["rounds"]) < FEW_ROUNDS:
+    if rounds < FEW_ROUNDS:
         ratio, margin = Ratio(middle, middle, middle), FEW_MARGIN
     if ratio.low > margin:
         verdict = "slower"
     elif ratio.high < 1 / margin:
         verdict = "faster"
-    return Change(name, "seconds", old["median"], new["median"], ratio, verdict)
+    return Change(new.place, figure, before.median, now.median, ratio, verdict)
+
+
+def _over(timing: Timing, limit: Timing) -> Ratio:
+    return Ratio(timing.seconds / limit.seconds, timing.low / limit.high, timing.high / limit.low)
 
 
 def _memory(name: str, old: float, new: float) -> Change:
