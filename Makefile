@@ -16,18 +16,21 @@ demo: $(VENV)/.compare
 test: $(VENV)/.test doctest
 	$(BIN)/python -m pytest
 
-# The benchmarks of the core and the quick comparison, kept by version. AGAINST=<another such
-# folder> says what became slower or worse since.
+# The benchmarks of the core, their table and roofline, instruction counts, and the quick comparison,
+# kept by version. AGAINST=<another such folder> says what became slower or worse since. The goals
+# that were missed come last.
 bench: $(VENV)/.bench
 	@mkdir -p $(RESULTS)
 	$(BIN)/python -m pytest bench -o "python_files=bench_*.py" --import-mode=prepend \
 		--benchmark-json=$(RESULTS)/core.json
-	$(BIN)/python bench/summary.py $(RESULTS)/core.json
+	$(BIN)/python bench/summary.py $(RESULTS)/core.json --out $(RESULTS)
+	-$(BIN)/python bench/instructions.py --out $(RESULTS)/instructions.json
 	$(BIN)/koopcore compare --quick --jobs 2 --report $(RESULTS)
 ifdef AGAINST
 	$(BIN)/koopcore compare --report $(RESULTS) --against $(AGAINST)/results.jsonl
 	$(BIN)/koopcore compare --report $(RESULTS) --against $(AGAINST)/core.json
 endif
+	@$(BIN)/python bench/summary.py $(RESULTS)/core.json --goals
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
