@@ -1,95 +1,26 @@
 #include "koopcore/gram.hpp"
 
 #include <algorithm>
-#include <type_traits>
 
-#include "koopcore/bfloat16.hpp"
-#include "koopcore/blas.hpp"
+#include "combine_kernel.hpp"
+#include "gram_slices.hpp"
 #include "koopcore/error.hpp"
-#include "gram_kernel.hpp"
-#include "parallel.hpp"
 
 namespace koopcore {
 namespace {
 
-using blas::Op;
+using detail::add_panels;
+using detail::add_slices;
+using detail::kPanelPadding;
+using detail::kPanelStride;
+using detail::rows_of;
 
-// About 1 MiB of float64 per block: it stays in cache between conversion and multiplication.
-constexpr int64_t kBlockNumbers = int64_t{1} << 17;
-constexpr int64_t kMinBlockRows = 128;
 constexpr size_t kLine = 64 / sizeof(double);
 
-int64_t block_rows_for(int64_t rows, int64_t cols) {
-  const int64_t fitting = kBlockNumbers / std::max<int64_t>(cols, 1);
-  return std::max<int64_t>(1, std::min(rows, std::max(fitting, kMinBlockRows)));
-}
-
-// Rows [row, row + rows) of a snapshot matrix in float64. Row-major data stay row-major: op() says
-// how to read `view` as (rows x cols).
-struct Block {
-  MatrixView<const double> view;
-  bool transposed;
-  Op op() const { return transposed ? Op::kTranspose : Op::kNone; }
-  Op op_transposed() const { return transposed ? Op::kNone : Op::kTranspose; }
-};
-
-// Columns of the scratch begin at cache lines.
-int64_t rounded_up(int64_t rows) {
-  return (rows + static_cast<int64_t>(kLine) - 1) / static_cast<int64_t>(kLine) *
-         static_cast<int64_t>(kLine);
-}
-
-void copy_widened(const float* from, int64_t size, double* to) { detail::widen(from, to, size); }
-void copy_widened(const double* from, int64_t size, double* to) { std::copy_n(from, size, to); }
-
-template <class T>
-Block load_block(StridedView<const T> x, int64_t row, int64_t rows, double* scratch) {
-  const T* first = x.data + row * x.row_stride;
-  if constexpr (std::is_same_v<T, double>) {
-    if (x.row_stride == 1 && x.col_stride >= std::max<int64_t>(rows, 1))
-      return {{first, rows, x.cols, x.col_stride}, false};
-    if (x.col_stride == 1 && x.row_stride >= std::max<int64_t>(x.cols, 1))
-      return {{first, x.cols, rows, x.row_stride}, true};
-  }
-  if (x.col_stride == 1 && x.row_stride != 1) {  // one row of one column-major matrix stays that
-    if (x.row_stride == x.cols)
-      copy_widened(first, rows * x.cols, scratch);
-    else
-      for (int64_t i = 0; i < rows; ++i)
-        copy_widened(first + i * x.row_stride, x.cols, scratch + i * x.cols);
-    return {{scratch, x.cols, rows, std::max<int64_t>(x.cols, 1)}, true};
-  }
-  const int64_t ld = std::max<int64_t>(rounded_up(rows), 1);
-  for (int64_t j = 0; j < x.cols; ++j) {
-    const T* column = first + j * x.col_stride;
-    double* out = scratch + j * ld;
-    if (x.row_stride == 1) {
-      copy_widened(column, rows, out);
-    } else {
-      for (int64_t i = 0; i < rows; ++i) out[i] = column[i * x.row_stride];
-    }
-  }
-  return {{scratch, rows, x.cols, ld}, false};
-}
-
-// Up to `count` rows from `first` on.
-template <class T>
-StridedView<const T> rows_of(StridedView<const T> x, int64_t first, int64_t count) {
-  return {x.data + first * x.row_stride, std::min(count, x.rows - first), x.cols, x.row_stride,
-          x.col_stride};
-}
-
-// Calls visit(block, row, rows) for every row block.
-template <class T, class Visit>
-void for_each_block(StridedView<const T> x, BlockScratch& scratch, Visit visit) {
-  for (int64_t row = 0; row < x.rows; row += scratch.block_rows()) {
-    const int64_t rows = std::min(scratch.block_rows(), x.rows - row);
-    visit(load_block(x, row, rows, scratch.data()), row, rows);
-  }
-}
-
-void fill(MatrixView<double> g, double value) {
-  for (int64_t j = 0; j < g.cols; ++j) std::fill_n(g.col(j), g.rows, value);
+// The first number from `data` on that begins a cache line: a vector that spans two costs twice.
+double* from_line(double* data) {
+  const auto address = reinterpret_cast<uintptr_t>(data);
+  return data + (kLine - address / sizeof(double) % kLine) % kLine;
 }
 
 void mirror_upper(MatrixView<double> g) {
@@ -97,18 +28,84 @@ void mirror_upper(MatrixView<double> g) {
     for (int64_t i = 0; i < j; ++i) g(j, i) = g(i, j);
 }
 
-// out rows [row, row + rows) = op(block) c, widened result handed to `store(i, j, value)`. Products
-// lie behind the block in the scratch.
-template <class T, class Store>
-void combine_blocks(StridedView<const T> x, MatrixView<const double> c, BlockScratch& scratch,
-                    Store store) {
-  double* const products = scratch.data() + rounded_up(scratch.block_rows()) * x.cols;
-  for_each_block(x, scratch, [&](const Block& block, int64_t row, int64_t rows) {
-    const MatrixView<double> product{products, rows, c.cols, rows};
-    blas::gemm(block.op(), Op::kNone, 1.0, block.view, c, 0.0, product);
-    for (int64_t j = 0; j < c.cols; ++j)
-      for (int64_t i = 0; i < rows; ++i) store(row + i, j, product(i, j));
+template <class T>
+struct OneMatrix {
+  StridedView<const T> x;
+
+  void fill(int64_t row, int64_t rows, double* panel) const {
+    detail::fill_panel(rows_of(x, row, rows), panel);
+  }
+};
+
+template <class T>
+struct TwoMatrices {
+  StridedView<const T> x, y;
+
+  void fill(int64_t row, int64_t rows, double* panel) const {
+    detail::fill_panel(rows_of(x, row, rows), panel);
+    detail::fill_panel(rows_of(y, row, rows), panel + x.cols * kPanelStride);
+  }
+};
+
+// A reference and a ring, those columns first whose products are known.
+template <class T, class Stored>
+struct Window {
+  const T* reference;
+  MatrixView<const Stored> ring;
+  const std::vector<ColumnRange>& changed;
+
+  bool is_changed(int64_t column) const {
+    return std::any_of(changed.begin(), changed.end(), [column](const ColumnRange& range) {
+      return column >= range.first && column < range.first + range.count;
+    });
+  }
+  // Calls visit(column of g, place in the panel) for all of them; returns how many are known.
+  template <class Visit>
+  int64_t order(Visit visit) const {
+    int64_t place = 0, known = 0;
+    for (const bool wanted : {false, true}) {
+      for (int64_t column = 0; column <= ring.cols; ++column)
+        if (is_changed(column) == wanted) visit(column, place++);
+      if (!wanted) known = place;
+    }
+    return known;
+  }
+  void fill(int64_t row, int64_t rows, double* panel) const {
+    order([&](int64_t column, int64_t place) {
+      double* const to = panel + place * kPanelStride;
+      if (column == 0)
+        detail::fill_panel(StridedView<const T>{reference + row, rows, 1, 1, rows}, to);
+      else
+        detail::fill_panel(StridedView<const Stored>{ring.col(column - 1) + row, rows, 1, 1, rows},
+                           to);
+    });
+  }
+};
+
+// Rows that one thread takes at a time where every row is on its own.
+constexpr int64_t kTaskRows = 16384;
+
+// work(first row, rows, scratch of the thread)
+template <class Scratch, class Work>
+void for_row_tasks(int64_t rows, int n_threads, const Work& work) {
+  const int64_t tasks = (rows + kTaskRows - 1) / kTaskRows;
+  const int threads = threads_for(n_threads);
+  std::vector<Scratch> scratch(static_cast<size_t>(threads));
+  parallel_for(tasks, threads, [&](int64_t task, int worker) {
+    const int64_t first = task * kTaskRows;
+    work(first, std::min(kTaskRows, rows - first), scratch[static_cast<size_t>(worker)]);
   });
+}
+
+// A real product for complex coefficients: even columns real parts, odd columns imaginary ones.
+Matrix<double> interleaved(MatrixView<const std::complex<double>> c) {
+  Matrix<double> parts(c.rows, 2 * c.cols);
+  for (int64_t j = 0; j < c.cols; ++j)
+    for (int64_t i = 0; i < c.rows; ++i) {
+      parts(i, 2 * j) = c(i, j).real();
+      parts(i, 2 * j + 1) = c(i, j).imag();
+    }
+  return parts;
 }
 
 void check_combine(int64_t x_rows, int64_t x_cols, int64_t c_rows, int64_t c_cols, int64_t out_rows,
@@ -120,119 +117,149 @@ void check_combine(int64_t x_rows, int64_t x_cols, int64_t c_rows, int64_t c_col
 
 }  // namespace
 
-BlockScratch::BlockScratch(int64_t rows, int64_t max_cols)
-    : block_rows_(block_rows_for(rows, max_cols)),
-      values_(static_cast<size_t>(rounded_up(block_rows_) * std::max<int64_t>(max_cols, 0)) +
-              kLine) {}
+BlockScratch::BlockScratch(int64_t max_cols)
+    : values_(static_cast<size_t>(kPanelStride * std::max<int64_t>(max_cols, 0)) + kLine) {}
 
-GramWorkspace::GramWorkspace(int64_t rows, int64_t max_cols) : scratch_(rows, max_cols) {}
+double* BlockScratch::data() { return from_line(values_.data()); }
 
-double* BlockScratch::data() {
-  const auto address = reinterpret_cast<uintptr_t>(values_.data());
-  return values_.data() + (kLine - address / sizeof(double) % kLine) % kLine;
+// Slices are long enough that their matrices are a small part of the data, and that a thread that
+// wakes for one has something to do.
+GramWorkspace::GramWorkspace(int64_t rows, int64_t max_cols) : max_cols_(max_cols) {
+  constexpr int64_t kMost = 64, kLeastNumbers = int64_t{1} << 17;
+  const int64_t cols = std::max<int64_t>(max_cols, 1);
+  const int64_t least = std::max({int64_t{4096}, kLeastNumbers / cols, 32 * cols});
+  slices_ = std::clamp<int64_t>(rows / least, 1, kMost);
+  slice_rows_ = (rows + slices_ - 1) / slices_;
+  partials_.resize(static_cast<size_t>(slices_ * max_cols * max_cols));
+  total_.resize(static_cast<size_t>(max_cols * max_cols));
+  order_.resize(static_cast<size_t>(max_cols));
+  prepare(std::min(num_threads(), static_cast<int>(slices_)));
+}
+
+MatrixView<double> GramWorkspace::total(int64_t cols) {
+  return {total_.data(), cols, cols, std::max<int64_t>(cols, 1)};
+}
+
+MatrixView<double> GramWorkspace::partial(int64_t slice, int64_t cols) {
+  return {partials_.data() + slice * max_cols_ * max_cols_, cols, cols, std::max<int64_t>(cols, 1)};
+}
+
+void GramWorkspace::prepare(int n_threads) {
+  while (static_cast<int>(scratch_.size()) < n_threads) scratch_.emplace_back(max_cols_);
 }
 
 template <class T>
-void gram(StridedView<const T> x, MatrixView<double> g) {
-  BlockScratch scratch(x.rows, x.cols);
-  gram(x, g, scratch, {});
-}
-
-template <class T>
-void gram(StridedView<const T> x, MatrixView<double> g, BlockScratch& scratch,
-          StridedView<const T> next) {
+void gram(StridedView<const T> x, MatrixView<double> g, int n_threads) {
   KOOPCORE_REQUIRE(g.rows == x.cols && g.cols == x.cols)
       << "gram: x has " << x.cols << " columns, g is (" << g.rows << ", " << g.cols << ")";
-  fill(g, 0.0);
-  for_each_block(x, scratch, [&](const Block& block, int64_t row, int64_t rows) {
-    const int64_t end = row + rows;
-    const StridedView<const T> ahead =
-        rows_of(end < x.rows ? x : next, end < x.rows ? end : 0, scratch.block_rows());
-    if (!detail::add_small_gram(block.view, block.transposed, g, detail::Ahead(ahead)))
-      blas::syrk_add(block.op_transposed(), block.view, g);
-  });
+  GramWorkspace work(x.rows, x.cols);
+  add_slices(OneMatrix<T>{x}, x.rows, {x.cols, x.cols, 0}, work, n_threads, g);
   mirror_upper(g);
 }
 
 template <class T>
-void cross_gram(StridedView<const T> x, StridedView<const T> y, MatrixView<double> g) {
+void gram(StridedView<const T> x, MatrixView<double> g, BlockScratch& scratch) {
+  KOOPCORE_REQUIRE(g.rows == x.cols && g.cols == x.cols)
+      << "gram: x has " << x.cols << " columns, g is (" << g.rows << ", " << g.cols << ")";
+  detail::fill(g, 0.0);
+  add_panels(OneMatrix<T>{x}, 0, x.rows, {x.cols, x.cols, 0}, scratch.data(), g);
+  mirror_upper(g);
+}
+
+template <class T>
+void cross_gram(StridedView<const T> x, StridedView<const T> y, MatrixView<double> g,
+                int n_threads) {
   KOOPCORE_REQUIRE(x.rows == y.rows && g.rows == x.cols && g.cols == y.cols)
       << "cross_gram: x is (" << x.rows << ", " << x.cols << "), y (" << y.rows << ", " << y.cols
       << "), g (" << g.rows << ", " << g.cols << ")";
-  fill(g, 0.0);
-  BlockScratch scratch(x.rows, x.cols + y.cols);
-  for_each_block(x, scratch, [&](const Block& left, int64_t row, int64_t rows) {
-    const Block right = load_block(y, row, rows, scratch.data() + rounded_up(rows) * x.cols);
-    blas::gemm(left.op_transposed(), right.op(), 1.0, left.view, right.view, 1.0, g);
-  });
+  const int64_t cols = x.cols + y.cols;
+  GramWorkspace work(x.rows, cols);
+  Matrix<double> both(cols, cols);
+  add_slices(TwoMatrices<T>{x, y}, x.rows, {cols, x.cols, x.cols}, work, n_threads, both.view());
+  for (int64_t j = 0; j < y.cols; ++j) std::copy_n(both.view().col(x.cols + j), x.cols, g.col(j));
 }
 
 template <class T, class Stored>
 void update_gram(const T* reference, MatrixView<const Stored> ring,
                  const std::vector<ColumnRange>& changed, MatrixView<double> g, GramWorkspace& work,
                  int n_threads) {
-  threads_for(n_threads);
-  BlockScratch& scratch = work.scratch();
+  const Window<T, Stored> window{reference, ring, changed};
   const int64_t cols = ring.cols + 1;
-  for (const ColumnRange& range : changed) fill(g.block(0, range.first, cols, range.count), 0.0);
-  for (int64_t row = 0; row < ring.rows; row += scratch.block_rows()) {
-    const int64_t rows = std::min(scratch.block_rows(), ring.rows - row);
-    const MatrixView<double> block{scratch.data(), rows, cols, rows};
-    for (int64_t i = 0; i < rows; ++i) block(i, 0) = static_cast<double>(reference[row + i]);
-    for (int64_t j = 0; j < ring.cols; ++j)
-      for (int64_t i = 0; i < rows; ++i)
-        block(i, j + 1) = static_cast<double>(static_cast<T>(ring(row + i, j)));
-    for (const ColumnRange& range : changed)
-      blas::gemm(Op::kTranspose, Op::kNone, 1.0, block,
-                 block.block(0, range.first, rows, range.count), 1.0,
-                 g.block(0, range.first, cols, range.count));
-  }
-  for (const ColumnRange& range : changed)
-    for (int64_t j = range.first; j < range.first + range.count; ++j)
-      for (int64_t i = 0; i < cols; ++i) g(j, i) = g(i, j);
-}
-
-template <class T>
-void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out) {
-  BlockScratch scratch(x.rows, x.cols + c.cols);
-  combine(x, c, out, scratch);
+  std::vector<int64_t>& columns = work.order();
+  const int64_t known = window.order(
+      [&](int64_t column, int64_t place) { columns[static_cast<size_t>(place)] = column; });
+  const MatrixView<double> ordered = work.total(cols);
+  add_slices(window, ring.rows, {cols, cols, known}, work, n_threads, ordered);
+  for (int64_t j = known; j < cols; ++j)
+    for (int64_t i = 0; i <= j; ++i) {
+      const int64_t a = columns[static_cast<size_t>(i)], b = columns[static_cast<size_t>(j)];
+      g(a, b) = g(b, a) = ordered(i, j);
+    }
 }
 
 template <class T>
 void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out,
-             BlockScratch& scratch) {
+             std::vector<double>& scratch) {
   check_combine(x.rows, x.cols, c.rows, c.cols, out.rows, out.cols);
-  combine_blocks(x, c, scratch,
-                 [&](int64_t i, int64_t j, double value) { out(i, j) = static_cast<T>(value); });
+  const bool in_columns = x.row_stride == 1;
+  const int64_t panel = in_columns ? 0 : x.cols * kPanelStride;
+  const auto needed = static_cast<size_t>(panel + detail::combine_scratch(c.rows, c.cols));
+  if (scratch.size() < needed + kLine) scratch.resize(needed + kLine);
+  double* const widened = from_line(scratch.data());
+  double* const sums = widened + panel;
+  if (in_columns)
+    return detail::combine_rows<T, T, double>({x.data, x.rows, x.cols, x.col_stride}, c, out, sums);
+  const int64_t most = detail::panel_rows(x.rows, x.cols);
+  for (int64_t row = 0; row < x.rows; row += most) {
+    const StridedView<const T> piece = rows_of(x, row, most);
+    detail::fill_panel(piece, widened);
+    detail::combine_rows<double, T, double>({widened, piece.rows, x.cols, kPanelStride}, c,
+                                            out.block(row, 0, piece.rows, c.cols), sums);
+  }
+}
+
+template <class T>
+void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out, int n_threads) {
+  check_combine(x.rows, x.cols, c.rows, c.cols, out.rows, out.cols);
+  for_row_tasks<std::vector<double>>(
+      x.rows, n_threads, [&](int64_t first, int64_t rows, std::vector<double>& scratch) {
+        combine<T>(rows_of(x, first, rows), c, out.block(first, 0, rows, c.cols), scratch);
+      });
 }
 
 template <class T>
 void combine(StridedView<const T> x, MatrixView<const std::complex<double>> c,
-             MatrixView<std::complex<T>> out) {
+             MatrixView<std::complex<T>> out, int n_threads) {
   check_combine(x.rows, x.cols, c.rows, c.cols, out.rows, out.cols);
-  // One real product for both parts: even columns real, odd columns imaginary.
-  Matrix<double> parts(c.rows, 2 * c.cols);
-  for (int64_t j = 0; j < c.cols; ++j)
-    for (int64_t i = 0; i < c.rows; ++i) {
-      parts(i, 2 * j) = c(i, j).real();
-      parts(i, 2 * j + 1) = c(i, j).imag();
+  const Matrix<double> parts = interleaved(c);
+  struct Scratch {
+    std::vector<double> numbers;
+    Matrix<T> parts;
+  };
+  constexpr int64_t kRows = kPanelStride - kPanelPadding;
+  for_row_tasks<Scratch>(x.rows, n_threads, [&](int64_t first, int64_t rows, Scratch& own) {
+    if (own.parts.rows() == 0) own.parts = Matrix<T>(kRows, parts.cols());
+    for (int64_t row = first; row < first + rows; row += kRows) {
+      const StridedView<const T> piece = rows_of(x, row, std::min(kRows, first + rows - row));
+      const MatrixView<T> product = own.parts.view().block(0, 0, piece.rows, parts.cols());
+      combine<T>(piece, parts.view(), product, own.numbers);
+      for (int64_t j = 0; j < out.cols; ++j)
+        for (int64_t i = 0; i < piece.rows; ++i)
+          out(row + i, j) = {product(i, 2 * j), product(i, 2 * j + 1)};
     }
-  BlockScratch scratch(x.rows, x.cols + parts.cols());
-  combine_blocks(x, parts.view(), scratch, [&](int64_t i, int64_t j, double value) {
-    reinterpret_cast<T*>(&out(i, j / 2))[j % 2] = static_cast<T>(value);
   });
 }
 
-#define KOOPCORE_INSTANTIATE(T)                                                                \
-  template void gram<T>(StridedView<const T>, MatrixView<double>);                             \
-  template void gram<T>(StridedView<const T>, MatrixView<double>, BlockScratch&,               \
-                        StridedView<const T>);                                                 \
-  template void cross_gram<T>(StridedView<const T>, StridedView<const T>, MatrixView<double>); \
-  template void combine<T>(StridedView<const T>, MatrixView<const double>, MatrixView<T>);     \
-  template void combine<T>(StridedView<const T>, MatrixView<const double>, MatrixView<T>,      \
-                           BlockScratch&);                                                     \
-  template void combine<T>(StridedView<const T>, MatrixView<const std::complex<double>>,       \
-                           MatrixView<std::complex<T>>);
+#define KOOPCORE_INSTANTIATE(T)                                                                 \
+  template void gram<T>(StridedView<const T>, MatrixView<double>, int);                         \
+  template void gram<T>(StridedView<const T>, MatrixView<double>, BlockScratch&);               \
+  template void cross_gram<T>(StridedView<const T>, StridedView<const T>, MatrixView<double>,   \
+                              int);                                                             \
+  template void combine<T>(StridedView<const T>, MatrixView<const double>, MatrixView<T>, int); \
+  template void combine<T>(StridedView<const T>, MatrixView<const double>, MatrixView<T>,       \
+                           std::vector<double>&);                                               \
+  template void combine<T>(StridedView<const T>, MatrixView<const std::complex<double>>,        \
+                           MatrixView<std::complex<T>>, int);
 KOOPCORE_INSTANTIATE(float)
 KOOPCORE_INSTANTIATE(double)
 

@@ -1,6 +1,6 @@
 #include "gram_kernel.hpp"
 
-#include <algorithm>
+#include <type_traits>
 
 #include "simd.hpp"
 
@@ -9,130 +9,159 @@ namespace {
 
 using simd::Vector;
 
-constexpr int64_t kMinColumns = 8, kMaxColumns = 160;
+// Columns whose part of the panel stays in the second-level cache while all others pass by.
+constexpr int64_t kBlock = 64;
 
-// Rows per sweep: what two tiles of columns leave of the first-level cache, or of the second for
-// row-major blocks, which are read through once per tile.
-constexpr int64_t kChunk = 512;
-
-// Products of columns i0.. and j0.. over `rows` rows, a multiple of kWidth.
+// Products of columns i0.. and j0.. over the rows of the panel.
 template <int kWidth, int kA, int kB>
-KOOPCORE_INLINE void column_tile(MatrixView<const double> x, int64_t i0, int64_t j0,
-                                 MatrixView<double> g) {
+KOOPCORE_INLINE void tile(MatrixView<const double> x, int64_t i0, int64_t j0,
+                          double (&sums)[kA * kB]) {
   using Pack = typename Vector<kWidth>::Pack;
   const double *left[kA], *right[kB];
   for (int a = 0; a < kA; ++a) left[a] = x.col(std::min(i0 + a, x.cols - 1));
   for (int b = 0; b < kB; ++b) right[b] = x.col(std::min(j0 + b, x.cols - 1));
-  Pack sums[kA][kB] = {};
+  Pack packs[kA * kB] = {};
   for (int64_t k = 0; k < x.rows; k += kWidth) {
-    Pack r[kB];
-    for (int b = 0; b < kB; ++b) simd::load(r[b], right[b] + k);
-    for (int a = 0; a < kA; ++a) {
-      Pack l;
-      simd::load(l, left[a] + k);
-      for (int b = 0; b < kB; ++b) sums[a][b] += l * r[b];
+    Pack l[kA];
+    for (int a = 0; a < kA; ++a) simd::load(l[a], left[a] + k);
+    for (int b = 0; b < kB; ++b) {
+      Pack r;
+      simd::load(r, right[b] + k);
+      for (int a = 0; a < kA; ++a) packs[b * kA + a] += l[a] * r;
     }
   }
-  for (int a = 0; a < kA; ++a)
-    for (int b = 0; b < kB; ++b)
-      if (i0 + a <= j0 + b && j0 + b < x.cols) g(i0 + a, j0 + b) += simd::sum(sums[a][b]);
+  for (int at = 0; at < kA * kB; at += kWidth) {
+    simd::transpose(packs + at);
+    for (int i = 1; i < kWidth; ++i) packs[at] += packs[at + i];
+    simd::store(sums + at, packs[at]);
+  }
 }
 
-template <int kWidth, int kA, int kB>
-KOOPCORE_INLINE void add_columns(MatrixView<const double> x, MatrixView<double> g, Ahead& ahead) {
-  const int64_t whole = x.rows / kWidth * kWidth;
-  for (int64_t row = 0; row < whole; row += kChunk) {
-    const MatrixView<const double> chunk = x.block(row, 0, std::min(kChunk, whole - row), x.cols);
-    for (int64_t i = 0; i < x.cols; i += kA)
-      for (int64_t j = i / kB * kB; j < x.cols; j += kB) {
-        column_tile<kWidth, kA, kB>(chunk, i, j, g);
-        ahead.fetch();
+template <int kWidth>
+KOOPCORE_INLINE void add_tiles(MatrixView<const double> x, int64_t i_end, int64_t j_begin,
+                               MatrixView<double> g) {
+  constexpr int kA = 4, kB = kWidth == 8 ? 4 : 2;  // what the registers hold
+  for (int64_t block = j_begin / kB * kB; block < x.cols; block += kBlock)
+    for (int64_t i = 0; i < std::min(i_end, block + kBlock); i += kA)
+      for (int64_t j = std::max(i / kB * kB, block); j < std::min(x.cols, block + kBlock);
+           j += kB) {
+        double sums[kA * kB];
+        tile<kWidth, kA, kB>(x, i, j, sums);
+        for (int64_t b = std::max<int64_t>(0, j_begin - j); b < std::min<int64_t>(kB, x.cols - j);
+             ++b)
+          for (int64_t a = 0; a < std::min({int64_t{kA}, i_end - i, j + b - i + 1}); ++a)
+            g(i + a, j + b) += sums[b * kA + a];
       }
-  }
-  double values[kMaxColumns];
-  for (int64_t row = whole; row < x.rows; ++row) {
-    for (int64_t j = 0; j < x.cols; ++j) values[j] = x(row, j);
-    for (int64_t j = 0; j < x.cols; ++j)
-      for (int64_t i = 0; i <= j; ++i) g(i, j) += values[i] * values[j];
+}
+
+KOOPCORE_PER_WIDTH(run_tiles,
+                   (MatrixView<const double> x, int64_t i_end, int64_t j_begin,
+                    MatrixView<double> g),
+                   (x, i_end, j_begin, g), add_tiles)
+
+// Columns of `to` begin at multiples of kPanelStride. They are short, and far apart in x: what the
+// next panel reads of each is asked for meanwhile.
+template <int kWidth, class T>
+KOOPCORE_INLINE void fill_columns(StridedView<const T> x, double* to) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t j = 0; j < x.cols; ++j) {
+    const T* const from = x.data + j * x.col_stride;
+    double* const column = to + j * kPanelStride;
+    int64_t i = 0;
+    for (; i + kLine <= x.rows; i += kLine) {
+      __builtin_prefetch(from + i + x.rows);
+      for (int64_t k = 0; k < kLine; k += kWidth) {
+        typename Vector<kWidth>::Pack values;
+        simd::load(values, from + i + k);
+        simd::store(column + i + k, values);
+      }
+    }
+    for (; i < x.rows; ++i) column[i] = simd::widened(from[i]);
   }
 }
 
-// The same for row-major data: x holds a row in each column. Products of kA numbers of a row and
-// kB packs of it; the last ones overlap those before them where the row's length is no multiple.
-template <int kWidth, int kA, int kB>
-KOOPCORE_INLINE void row_tile(MatrixView<const double> x, int64_t i0, int64_t j0,
-                              MatrixView<double> g) {
+// Row-major data: squares of kWidth rows and columns, transposed in registers.
+template <int kWidth, class T>
+KOOPCORE_INLINE void fill_rows(StridedView<const T> x, double* to) {
   using Pack = typename Vector<kWidth>::Pack;
-  const int64_t first = std::min(i0, x.rows - kA);
-  int64_t at[kB];
-  for (int b = 0; b < kB; ++b) at[b] = std::min(j0 + b * kWidth, x.rows - kWidth);
-  Pack sums[kA][kB] = {};
-  for (int64_t k = 0; k < x.cols; ++k) {
-    const double* row = x.col(k);
-    Pack r[kB];
-    for (int b = 0; b < kB; ++b) simd::load(r[b], row + at[b]);
-    for (int a = 0; a < kA; ++a)
-      for (int b = 0; b < kB; ++b) sums[a][b] += row[first + a] * r[b];
-  }
-  for (int b = 0; b < kB; ++b)
-    for (int a = 0; a < kA; ++a) {
-      double lanes[kWidth];
-      simd::store(lanes, sums[a][b]);
-      for (int64_t l = 0; l < kWidth; ++l) {
-        const int64_t i = first + a, j = at[b] + l;
-        if (i >= i0 && j >= j0 + b * kWidth && i <= j) g(i, j) += lanes[l];
-      }
+  int64_t i = 0;
+  for (; i + kWidth <= x.rows; i += kWidth) {
+    int64_t j = 0;
+    for (; j + kWidth <= x.cols; j += kWidth) {
+      Pack square[kWidth];
+      for (int r = 0; r < kWidth; ++r) simd::load(square[r], x.data + (i + r) * x.row_stride + j);
+      simd::transpose(square);
+      for (int c = 0; c < kWidth; ++c) simd::store(to + (j + c) * kPanelStride + i, square[c]);
     }
-}
-
-template <int kWidth, int kA, int kB>
-KOOPCORE_INLINE void add_rows(MatrixView<const double> x, MatrixView<double> g) {
-  for (int64_t k = 0; k < x.cols; k += kChunk) {
-    const MatrixView<const double> chunk = x.block(0, k, x.rows, std::min(kChunk, x.cols - k));
-    for (int64_t i = 0; i < x.rows; i += kA) {
-      int64_t j = i / kWidth * kWidth;
-      for (; x.rows - j > (kB - 1) * kWidth; j += kB * kWidth)
-        row_tile<kWidth, kA, kB>(chunk, i, j, g);
-      for (; j < x.rows; j += kWidth) row_tile<kWidth, kA, 1>(chunk, i, j, g);
-    }
+    for (; j < x.cols; ++j)
+      for (int r = 0; r < kWidth; ++r)
+        to[j * kPanelStride + i + r] = static_cast<double>(x.data[(i + r) * x.row_stride + j]);
   }
+  for (; i < x.rows; ++i)
+    for (int64_t j = 0; j < x.cols; ++j)
+      to[j * kPanelStride + i] = static_cast<double>(x.data[i * x.row_stride + j]);
 }
 
-KOOPCORE_INLINE void widen_each(const float* from, double* to, int64_t size) {
-  for (int64_t i = 0; i < size; ++i) to[i] = static_cast<double>(from[i]);
-}
+KOOPCORE_PER_WIDTH(fill_columns16, (StridedView<const BFloat16> x, double* to), (x, to),
+                   fill_columns)
+KOOPCORE_PER_WIDTH(fill_columns32, (StridedView<const float> x, double* to), (x, to), fill_columns)
+KOOPCORE_PER_WIDTH(fill_columns64, (StridedView<const double> x, double* to), (x, to), fill_columns)
+KOOPCORE_PER_WIDTH(fill_rows32, (StridedView<const float> x, double* to), (x, to), fill_rows)
+KOOPCORE_PER_WIDTH(fill_rows64, (StridedView<const double> x, double* to), (x, to), fill_rows)
 
-KOOPCORE_PER_PROCESSOR(run_widen, (const float* from, double* to, int64_t size), (from, to, size),
-                       widen_each)
-
-#if defined(KOOPCORE_X86)
-KOOPCORE_AVX512 void add_avx512(MatrixView<const double> x, bool transposed, MatrixView<double> g,
-                                Ahead& ahead) {
-  transposed ? add_rows<8, 8, 3>(x, g) : add_columns<8, 4, 4>(x, g, ahead);
+template <class T>
+void pad(StridedView<const T> x, double* to) {
+  const int64_t whole = (x.rows + kPanelPadding - 1) / kPanelPadding * kPanelPadding;
+  for (int64_t j = 0; j < x.cols && whole > x.rows; ++j)
+    std::fill_n(to + j * kPanelStride + x.rows, whole - x.rows, 0.0);
 }
-
-KOOPCORE_AVX2 void add_avx2(MatrixView<const double> x, bool transposed, MatrixView<double> g,
-                            Ahead& ahead) {
-  transposed ? add_rows<4, 4, 3>(x, g) : add_columns<4, 4, 2>(x, g, ahead);
-}
-#endif
 
 }  // namespace
 
-void widen(const float* from, double* to, int64_t size) { run_widen(from, to, size); }
+int64_t panel_rows(int64_t rows, int64_t cols) {
+  // A panel that fits the first-level cache is written several times as fast; but products of
+  // columns that are too short cost more than that brings.
+  constexpr int64_t kLeast = 128, kNumbers = 4096;
+  const int64_t most = kLeast * cols <= kNumbers
+                           ? std::clamp(kNumbers / std::max<int64_t>(cols, 1) / 2, kLeast,
+                                        kPanelStride - kPanelPadding)
+                           : kPanelStride - kPanelPadding;
+  const int64_t panels = std::max<int64_t>(1, (rows + most - 1) / most);
+  const int64_t even = (rows + panels - 1) / panels;
+  return std::max(kPanelPadding, (even + kPanelPadding - 1) / kPanelPadding * kPanelPadding);
+}
 
-bool add_small_gram(MatrixView<const double> x, bool transposed, MatrixView<double> g,
-                    Ahead ahead) {
-  const int64_t columns = transposed ? x.rows : x.cols;
-  if (columns < kMinColumns || columns > kMaxColumns) return false;
-#if defined(KOOPCORE_X86)
-  if (simd::level() == simd::Level::kBase) return false;
-  simd::level() == simd::Level::kAvx512 ? add_avx512(x, transposed, g, ahead)
-                                        : add_avx2(x, transposed, g, ahead);
-  return true;
-#else
-  return false;
-#endif
+template <class T>
+void fill_panel(StridedView<const T> x, double* to) {
+  pad(x, to);
+  constexpr bool single = std::is_same_v<T, float>;
+  if (x.row_stride == 1) {
+    if constexpr (single)
+      fill_columns32(x, to);
+    else
+      fill_columns64(x, to);
+  } else if (x.col_stride == 1) {
+    if constexpr (single)
+      fill_rows32(x, to);
+    else
+      fill_rows64(x, to);
+  } else {
+    for (int64_t j = 0; j < x.cols; ++j)
+      for (int64_t i = 0; i < x.rows; ++i) to[j * kPanelStride + i] = static_cast<double>(x(i, j));
+  }
+}
+
+template void fill_panel<float>(StridedView<const float>, double*);
+template void fill_panel<double>(StridedView<const double>, double*);
+
+void fill_panel(StridedView<const BFloat16> x, double* to) {
+  pad(x, to);
+  fill_columns16(x, to);
+}
+
+void add_products(MatrixView<const double> panel, int64_t i_end, int64_t j_begin,
+                  MatrixView<double> g) {
+  run_tiles(panel, i_end, j_begin, g);
 }
 
 }  // namespace koopcore::detail

@@ -1,45 +1,33 @@
 #pragma once
-// Gram matrices of a few dozen columns, where dsyrk's packing costs as much as its arithmetic.
+// Products of tall columns. A few hundred rows of all columns are brought into a panel of float64
+// that stays in the second-level cache, and multiplied there: a column is widened once and read
+// many times. (Widening in registers, at every use, takes twice as long.)
 
+#include <algorithm>
+#include <cstdint>
+
+#include "koopcore/bfloat16.hpp"
 #include "koopcore/matrix_view.hpp"
 
 namespace koopcore::detail {
 
-/// The columns that are read next. They are short and far apart, so that the processor does not
-/// fetch them ahead by itself; done bit by bit between products, it costs next to nothing.
-class Ahead {
- public:
-  Ahead() = default;
-  template <class T>
-  explicit Ahead(StridedView<const T> x)
-      : column_(reinterpret_cast<const char*>(x.data)),
-        bytes_(x.rows * static_cast<int64_t>(sizeof(T))),
-        stride_(x.col_stride * static_cast<int64_t>(sizeof(T))),
-        columns_(x.row_stride == 1 ? x.cols : 0) {}
+/// Rows of each panel of `cols` columns, where `rows` are cut into panels of about the same size.
+int64_t panel_rows(int64_t rows, int64_t cols);
 
-  /// Asks for the next few cache lines, into the second-level cache.
-  void fetch() {
-    constexpr int64_t kLine = 64, kLines = 16;
-    for (int64_t i = 0; i < kLines && columns_ > 0; ++i) {
-      __builtin_prefetch(column_ + at_, 0, 2);
-      at_ += kLine;
-      if (at_ < bytes_) continue;
-      at_ = 0;
-      column_ += stride_;
-      --columns_;
-    }
-  }
+/// Numbers from one column of a panel to the next: no power of two, which would put all columns
+/// into the same few sets of a cache.
+constexpr int64_t kPanelStride = 264;
 
- private:
-  const char* column_ = nullptr;
-  int64_t bytes_ = 0, stride_ = 0, columns_ = 0, at_ = 0;
-};
+/// Columns of a panel are filled up with zeros to a multiple of this many rows.
+constexpr int64_t kPanelPadding = 8;
 
-/// Upper triangle of g += x^T x (`transposed`: x x^T) where this is faster than dsyrk; returns
-/// false, with g untouched, where it is not: by the number of columns or the processor.
-bool add_small_gram(MatrixView<const double> x, bool transposed, MatrixView<double> g, Ahead ahead);
+/// to (x.rows x x.cols, then zeros) = x.
+template <class T>
+void fill_panel(StridedView<const T> x, double* to);
+void fill_panel(StridedView<const BFloat16> x, double* to);
 
-/// to[i] = from[i], in the widest vectors there are.
-void widen(const float* from, double* to, int64_t size);
+/// g(i, j) += x_i . x_j over the rows of the panel, for i <= j, i < i_end and j >= j_begin.
+void add_products(MatrixView<const double> panel, int64_t i_end, int64_t j_begin,
+                  MatrixView<double> g);
 
 }  // namespace koopcore::detail

@@ -48,12 +48,6 @@ int64_t groups_of(const std::vector<Segment>& segments) {
   return static_cast<int64_t>(segments.size());
 }
 
-int64_t longest(const std::vector<Segment>& segments) {
-  int64_t rows = 0;
-  for (const Segment& segment : segments) rows = std::max(rows, segment.rows());
-  return rows;
-}
-
 template <class T>
 StridedView<const T> rows_of(StridedView<const T> x, const Segment& segment) {
   return {x.data + segment.start * x.row_stride, segment.rows(), x.cols, x.row_stride,
@@ -65,25 +59,17 @@ template <class T>
 class GramWorkers {
  public:
   GramWorkers(StridedView<const T> x, const std::vector<Segment>& segments, int n_threads)
-      : x_(x),
-        segments_(segments),
-        longest_(longest(segments)),
-        scratch_(static_cast<size_t>(n_threads)) {}
+      : x_(x), segments_(segments), scratch_(static_cast<size_t>(n_threads)) {}
 
   void gram(int64_t i, int worker, MatrixView<double> g) const {
     std::unique_ptr<BlockScratch>& own = scratch_[static_cast<size_t>(worker)];
-    if (!own) own = std::make_unique<BlockScratch>(longest_, x_.cols);
-    // Likely what this worker takes next.
-    const size_t next = static_cast<size_t>(i) + scratch_.size();
-    koopcore::gram<T>(
-        rows_of(x_, segments_[static_cast<size_t>(i)]), g, *own,
-        next < segments_.size() ? rows_of(x_, segments_[next]) : StridedView<const T>{});
+    if (!own) own = std::make_unique<BlockScratch>(x_.cols);
+    koopcore::gram<T>(rows_of(x_, segments_[static_cast<size_t>(i)]), g, *own);
   }
 
  private:
   StridedView<const T> x_;
   const std::vector<Segment>& segments_;
-  int64_t longest_;
   mutable std::vector<std::unique_ptr<BlockScratch>> scratch_;
 };
 
@@ -242,13 +228,12 @@ void GroupedDmd::combine(StridedView<const T> x, MatrixView<const double> coeffi
       << out.rows << ", " << out.cols << "); expected (" << snapshots_ << ", " << groups()
       << " k) and (" << rows_ << ", k)";
   const int64_t k = out.cols;
-  std::vector<std::unique_ptr<BlockScratch>> scratch(static_cast<size_t>(n_threads_));
+  std::vector<std::vector<double>> scratch(static_cast<size_t>(n_threads_));
   parallel_for(groups(), n_threads_, [&](int64_t i, int worker) {
-    std::unique_ptr<BlockScratch>& own = scratch[static_cast<size_t>(worker)];
-    if (!own) own = std::make_unique<BlockScratch>(longest(segments_), snapshots_ + k);
     const Segment& segment = segments_[static_cast<size_t>(i)];
     koopcore::combine<T>(rows_of(x, segment), coefficients.block(0, i * k, snapshots_, k),
-                         out.block(segment.start, 0, segment.rows(), k), *own);
+                         out.block(segment.start, 0, segment.rows(), k),
+                         scratch[static_cast<size_t>(worker)]);
   });
   for (const Segment& segment : uncovered_)
     for (int64_t h = 0; h < k; ++h)

@@ -8,6 +8,7 @@
 #include "koopcore/blas.hpp"
 #include "koopcore/error.hpp"
 #include "koopcore/gram.hpp"
+#include "gram_slices.hpp"
 
 namespace koopcore {
 namespace {
@@ -53,21 +54,26 @@ void load_rows(StridedView<const T> x, int64_t row, MatrixView<double> out) {
     for (int64_t i = 0; i < out.rows; ++i) out(i, j) = static_cast<double>(x(row + i, j));
 }
 
+// Panels of x R^-1.
+template <class T>
+struct Orthonormal {
+  StridedView<const T> x;
+  MatrixView<const double> r;
+
+  void fill(int64_t row, int64_t rows, double* panel) const {
+    detail::fill_panel(detail::rows_of(x, row, rows), panel);
+    blas::divide_by_upper({panel, rows, x.cols, detail::kPanelStride}, r);
+  }
+};
+
 template <class T>
 bool cholesky_qr2(StridedView<const T> x, MatrixView<double> r) {
   gram<T>(x, r);
   if (!scaled_cholesky(r)) return false;
   const int64_t k = x.cols;
   Matrix<double> second(k, k);
-  const int64_t rows_per_block = BlockScratch(x.rows, k).block_rows();
-  std::vector<double> values(static_cast<size_t>(rows_per_block * k));
-  for (int64_t row = 0; row < x.rows; row += rows_per_block) {
-    const int64_t rows = std::min(rows_per_block, x.rows - row);
-    const MatrixView<double> block{values.data(), rows, k, rows};
-    load_rows(x, row, block);
-    blas::divide_by_upper(block, r);
-    blas::syrk_add(blas::Op::kTranspose, block, second.view());
-  }
+  GramWorkspace work(x.rows, k);
+  detail::add_slices(Orthonormal<T>{x, r}, x.rows, {k, k, 0}, work, 0, second.view());
   double defect = 0.0;
   for (int64_t j = 0; j < k; ++j)
     for (int64_t i = 0; i <= j; ++i) {

@@ -183,13 +183,12 @@ void StreamingSvd<T>::combine_locked(MatrixView<const double> coefficients, doub
   Matrix<double> placed(c, k);
   for (int64_t j = 0; j < k; ++j)
     for (int64_t i = 0; i < c; ++i) placed(place_of(i) - first, j) = coefficients(i, j);
-  BlockScratch scratch(state_size_, c + k);
   int64_t row = 0;
   for (size_t s = 0; s < segment_sizes_.size(); ++s) {
     const int64_t rows = segment_sizes_[s];
     const MatrixView<T> out{segments[s], rows, k, rows};
     koopcore::combine<T>(strided(MatrixView<const T>(used_columns().block(row, 0, rows, c))),
-                         std::as_const(placed).view(), out, scratch);
+                         std::as_const(placed).view(), out, n_threads_);
     if (options_.center && reference != 0.0)
       for (int64_t j = 0; j < k; ++j)
         for (int64_t i = 0; i < rows; ++i)

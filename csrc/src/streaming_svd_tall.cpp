@@ -6,7 +6,7 @@
 
 #include "koopcore/streaming_svd.hpp"
 #include "parallel.hpp"
-#include "stream_kernel.hpp"
+#include "combine_kernel.hpp"
 
 namespace koopcore {
 namespace {
@@ -19,9 +19,8 @@ constexpr int64_t kGroup = 64;  // slices begin where the sketch can
 template <class T>
 void StreamingSvd<T>::make_workers(int64_t columns) {
   for (int i = 0; i < n_threads_; ++i) {
-    workers_.push_back({BlockScratch(slice_rows(), 2 * columns), {}});
-    if (std::is_same_v<T, float>)
-      workers_.back().turn.resize(static_cast<size_t>(detail::turn_scratch(columns)));
+    const auto scratch = static_cast<size_t>(detail::combine_scratch(columns, columns));
+    workers_.push_back({BlockScratch(columns), std::vector<T>(scratch)});
   }
 }
 
@@ -40,7 +39,7 @@ void StreamingSvd<T>::measure_locally() {
     const int64_t first = s * rows, size = std::clamp<int64_t>(state_size_ - first, 0, rows);
     const MatrixView<const T> slice = used_columns().block(first, 0, size, c);
     gram<T>(strided(slice), slice_grams_.view().block(0, s * c, c, c),
-            workers_[static_cast<size_t>(worker)].block, {});
+            workers_[static_cast<size_t>(worker)].block);
     const MatrixView<double> own = slice_sums_.view().block(0, s * p, kSums, p);
     std::fill_n(own.data, kSums * p, 0.0);
     const SparseSignSketch sketch(options_.seed, options_.first_row + first);
@@ -71,10 +70,8 @@ void StreamingSvd<T>::combine_columns(int64_t count, int64_t at) {
     const MatrixView<const T> slice = used_columns().block(first, 0, size, c);
     const MatrixView<T> out = storage().block(first, at, size, count);
     Worker& own = workers_[static_cast<size_t>(worker)];
-    if constexpr (std::is_same_v<T, float>)
-      detail::turn(slice, placed, out, own.turn.data());
-    else
-      koopcore::combine<T>(strided(slice), MatrixView<const double>(placed), out, own.block);
+    // In the arithmetic of the basis: it is rounded to T anyway, and measured with the next block.
+    detail::combine_rows<T, T, T>(slice, placed, out, own.combine.data());
   });
 }
 

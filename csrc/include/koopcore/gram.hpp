@@ -1,8 +1,10 @@
 #pragma once
 // Gram matrices and linear combinations of tall-skinny snapshot matrices.
-// Row blocks are widened to float64 and multiplied there: float32 data, float64 accumulation. A
-// plain float32 Gram matrix loses modes that are 1e-3 of the largest; this one keeps 1e-5 and less.
-// Unlike a cast of the whole matrix, the extra memory is one cache-sized block.
+// A few hundred rows at a time are widened to float64 and multiplied there: float32 data, float64
+// accumulation. A plain float32 Gram matrix loses modes that are 1e-3 of the largest; this one
+// keeps 1e-5 and less. Unlike a cast of the whole matrix, the extra memory is one cache-sized
+// panel. Rows are shared out over threads in slices that depend on the sizes alone, and sums are
+// taken in the order of the slices: the number of threads changes no bit.
 
 #include <complex>
 #include <vector>
@@ -11,41 +13,49 @@
 
 namespace koopcore {
 
-/// Scratch for row blocks of up to `max_cols` columns; made once, so that updates allocate nothing.
+/// Scratch for one panel of up to `max_cols` columns; made once, so that updates allocate nothing.
 class BlockScratch {
  public:
-  BlockScratch(int64_t rows, int64_t max_cols);
-  int64_t block_rows() const { return block_rows_; }
+  explicit BlockScratch(int64_t max_cols);
   double* data();  ///< begins at a cache line
 
  private:
-  int64_t block_rows_;
   std::vector<double> values_;
 };
 
-/// What a Gram matrix of up to `rows` x `max_cols` needs beside itself.
+/// What a Gram matrix of `rows` x up to `max_cols` needs: a panel for each thread, and a matrix for
+/// each slice of the rows.
 class GramWorkspace {
  public:
   GramWorkspace(int64_t rows, int64_t max_cols);
-  BlockScratch& scratch() { return scratch_; }
+
+  int64_t slices() const { return slices_; }
+  int64_t slice_rows() const { return slice_rows_; }
+  MatrixView<double> partial(int64_t slice, int64_t cols);
+  MatrixView<double> total(int64_t cols);
+  std::vector<int64_t>& order() { return order_; }  ///< max_cols numbers
+  BlockScratch& scratch(int worker) { return scratch_[static_cast<size_t>(worker)]; }
+  void prepare(int n_threads);  ///< allocates where there are more than ever before
 
  private:
-  BlockScratch scratch_;
+  int64_t max_cols_, slices_, slice_rows_;
+  std::vector<double> partials_, total_;
+  std::vector<int64_t> order_;
+  std::vector<BlockScratch> scratch_;
 };
 
-/// g = x^T x, both triangles. g is (cols x cols).
+/// g = x^T x, both triangles. g is (cols x cols). Here and below n_threads = 0 is num_threads().
 template <class T>
-void gram(StridedView<const T> x, MatrixView<double> g);
+void gram(StridedView<const T> x, MatrixView<double> g, int n_threads = 0);
 
-/// The same with scratch of the caller, for many small matrices; `next`, if not empty, is the one
-/// after this and is fetched from memory meanwhile.
+/// The same on one thread with scratch of the caller, for many small matrices.
 template <class T>
-void gram(StridedView<const T> x, MatrixView<double> g, BlockScratch& scratch,
-          StridedView<const T> next);
+void gram(StridedView<const T> x, MatrixView<double> g, BlockScratch& scratch);
 
 /// g = x^T y for two matrices of equally many rows.
 template <class T>
-void cross_gram(StridedView<const T> x, StridedView<const T> y, MatrixView<double> g);
+void cross_gram(StridedView<const T> x, StridedView<const T> y, MatrixView<double> g,
+                int n_threads = 0);
 
 /// Columns [first, first + count) of a matrix.
 struct ColumnRange {
@@ -55,8 +65,7 @@ struct ColumnRange {
 
 /// Recomputes the rows and columns of g that belong to the columns in `changed`, where g = x^T x
 /// for x = [reference, ring]; the ring may be held in fewer bits than the reference. One pass over
-/// x, on n_threads threads (0: num_threads()). Allocates nothing, except where there are more
-/// threads than ever before.
+/// x. Allocates nothing, except where there are more threads than ever before.
 template <class T, class Stored>
 void update_gram(const T* reference, MatrixView<const Stored> ring,
                  const std::vector<ColumnRange>& changed, MatrixView<double> g, GramWorkspace& work,
@@ -64,16 +73,17 @@ void update_gram(const T* reference, MatrixView<const Stored> ring,
 
 /// out = x c, accumulated in float64; out is column-major (x.rows x c.cols).
 template <class T>
-void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out);
+void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out,
+             int n_threads = 0);
 
-/// The same with scratch of the caller, made for x.cols + c.cols columns; allocates nothing.
+/// The same on one thread with scratch of the caller, which grows to what is needed.
 template <class T>
 void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> out,
-             BlockScratch& scratch);
+             std::vector<double>& scratch);
 
 /// The same with complex coefficients: real snapshots in, complex combinations out.
 template <class T>
 void combine(StridedView<const T> x, MatrixView<const std::complex<double>> c,
-             MatrixView<std::complex<T>> out);
+             MatrixView<std::complex<T>> out, int n_threads = 0);
 
 }  // namespace koopcore

@@ -201,7 +201,7 @@ class StreamingSvd {
   std::vector<std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>> largest_;
   struct Worker {
     BlockScratch block;
-    std::vector<float> turn;
+    std::vector<T> combine;
   };
   std::vector<Worker> workers_;
   Matrix<double> slice_grams_, slice_sums_;

@@ -1,0 +1,64 @@
+#pragma once
+// Gram matrices over all rows: slices of the rows for the threads, panels within a slice.
+
+#include <algorithm>
+
+#include "gram_kernel.hpp"
+#include "koopcore/gram.hpp"
+#include "parallel.hpp"
+
+namespace koopcore::detail {
+
+/// Up to `count` rows from `first` on.
+template <class T>
+StridedView<const T> rows_of(StridedView<const T> x, int64_t first, int64_t count) {
+  return {x.data + first * x.row_stride, std::clamp<int64_t>(x.rows - first, 0, count), x.cols,
+          x.row_stride, x.col_stride};
+}
+
+inline void fill(MatrixView<double> g, double value) {
+  for (int64_t j = 0; j < g.cols; ++j) std::fill_n(g.col(j), g.rows, value);
+}
+
+/// The products wanted of `cols` columns: i <= j, i < i_end, j >= j_begin.
+struct Wanted {
+  int64_t cols, i_end, j_begin;
+};
+
+/// g += the products over rows [first, last). `columns` brings rows into panels by
+/// fill(row, rows, panel).
+template <class Columns>
+void add_panels(const Columns& columns, int64_t first, int64_t last, const Wanted& wanted,
+                double* panel, MatrixView<double> g) {
+  const int64_t most = panel_rows(last - first, wanted.cols);
+  for (int64_t row = first; row < last; row += most) {
+    const int64_t rows = std::min(most, last - row);
+    columns.fill(row, rows, panel);
+    const int64_t padded = (rows + kPanelPadding - 1) / kPanelPadding * kPanelPadding;
+    add_products({panel, padded, wanted.cols, kPanelStride}, wanted.i_end, wanted.j_begin, g);
+  }
+}
+
+/// g = the products over all rows: every slice on its own, then added up in their order.
+template <class Columns>
+void add_slices(const Columns& columns, int64_t rows, const Wanted& wanted, GramWorkspace& work,
+                int n_threads, MatrixView<double> g) {
+  const int threads = std::min(threads_for(n_threads), static_cast<int>(work.slices()));
+  work.prepare(threads);
+  parallel_for(work.slices(), threads, [&](int64_t slice, int worker) {
+    const MatrixView<double> partial = work.partial(slice, wanted.cols);
+    fill(partial, 0.0);
+    const int64_t first = slice * work.slice_rows();
+    add_panels(columns, first, std::min(rows, first + work.slice_rows()), wanted,
+               work.scratch(worker).data(), partial);
+  });
+  for (int64_t j = wanted.j_begin; j < wanted.cols; ++j)
+    for (int64_t i = 0; i < std::min(wanted.i_end, j + 1); ++i) {
+      double sum = 0.0;
+      for (int64_t slice = 0; slice < work.slices(); ++slice)
+        sum += work.partial(slice, wanted.cols)(i, j);
+      g(i, j) = sum;
+    }
+}
+
+}  // namespace koopcore::detail
