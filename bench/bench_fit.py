@@ -1,20 +1,23 @@
-"""Fit of 10 modes to 64 snapshots of 1e6 float32 numbers: koopcore, its limit, and its peers.
+"""Fit of ten modes (three to few snapshots): koopcore, its limit, and its peers.
 
-The limit is the larger of the time to read the bytes once (a copy reads and writes them, so this
-is generous) and the flops of one Gram matrix, n m^2, at the matrix-multiply speed measured here.
+The limit is the larger of the time to read the snapshots once and of the flops of one Gram matrix,
+n m^2. More peers are in bench_peers.py.
 """
 
 import warnings
 
+import limits
 import numpy as np
 import pytest
-from conftest import RANK, RATES, M, N
+from conftest import BATCHES, HEADLINE, RATES, planted_rates
+from measure import Row, measure
 from memory import peak_memory
+from peers import blocked_gram, eigenvalues_of
 
 import koopcore
 
-pytestmark = pytest.mark.benchmark(group="fit n=1e6 m=64 r=10 float32")
-OPTIONS = {"rounds": 3, "iterations": 1, "warmup_rounds": 1}
+all_problems = pytest.mark.parametrize("problem", BATCHES, ids=lambda problem: problem.id)
+headline = pytest.mark.parametrize("problem", [HEADLINE], ids=[HEADLINE.id])
 
 
 def leading_error(eigenvalues):
@@ -22,54 +25,52 @@ def leading_error(eigenvalues):
     return np.abs(np.max(np.abs(eigenvalues)) - RATES[0])
 
 
-def test_copy(benchmark, snapshots):
-    target = np.empty_like(snapshots)
-    benchmark.pedantic(np.copyto, (target, snapshots), **OPTIONS)
-    assert target[-1, -1] == snapshots[-1, -1]
+@all_problems
+def test_fit_limit_read(benchmark, problem, snapshots, machine_threads):
+    limits.read(benchmark, "fit", problem, machine_threads, snapshots)
 
 
-def test_gram_flops_at_gemm_peak(benchmark):
-    """Run a square float64 product with as many flops as the Gram matrix, n m^2."""
-    k = round((N * M * M / 2) ** (1 / 3))
-    a = np.random.default_rng(1).standard_normal((k, k))
-    result = benchmark.pedantic(np.dot, (a, a), **OPTIONS)
-    assert np.isfinite(result[0, 0])
+@all_problems
+def test_fit_limit_flops_at_gemm_peak(benchmark, problem, machine_threads):
+    limits.flops(benchmark, "fit", problem, machine_threads, problem.gram_flops)
 
 
-def test_koopcore(benchmark, snapshots):
-    model = benchmark.pedantic(lambda: koopcore.DMD(rank=RANK).fit(snapshots), **OPTIONS)
+@all_problems
+def test_fit(benchmark, problem, snapshots, threads):
+    row = Row("fit", problem, threads=threads, bytes=problem.bytes, flops=problem.gram_flops)
+    rank = len(planted_rates(problem))
+    model = measure(benchmark, row, lambda: koopcore.DMD(rank=rank).fit(snapshots))
     assert leading_error(model.eigenvalues) < 1e-4
-    benchmark.extra_info["peak_memory"] = peak_memory("koopcore.DMD(rank=10).fit(X)")
+    if problem == HEADLINE:
+        benchmark.extra_info["peak_memory"] = peak_memory("koopcore.DMD(rank=10).fit(X)")
 
 
-def test_koopcore_row_major(benchmark, snapshots):
+@headline
+def test_fit_row_major(benchmark, problem, snapshots, threads):
     rows = np.ascontiguousarray(snapshots)
-    model = benchmark.pedantic(lambda: koopcore.DMD(rank=RANK).fit(rows), **OPTIONS)
+    row = Row("fit", problem, "koopcore, row-major input", threads=threads)
+    model = measure(benchmark, row, lambda: koopcore.DMD(rank=10).fit(rows))
     assert leading_error(model.eigenvalues) < 1e-4
 
 
-def test_numpy_blocked_gram(benchmark, snapshots):
+@all_problems
+def test_fit_numpy(benchmark, problem, snapshots):
     """Ten careful lines of NumPy: the same algorithm, float64 in blocks of rows."""
-
-    def fit():
-        g = np.zeros((M, M))
-        for i in range(0, N, 4096):
-            block = snapshots[i : i + 4096].astype(np.float64)
-            g += block.T @ block
-        values, vectors = np.linalg.eigh(g[:-1, :-1])
-        basis = vectors[:, : -RANK - 1 : -1] / np.sqrt(values[: -RANK - 1 : -1])
-        return np.linalg.eigvals(basis.T @ g[:-1, 1:] @ basis)
-
-    assert leading_error(benchmark.pedantic(fit, **OPTIONS)) < 1e-4
+    row = Row("fit", problem, "NumPy, float64-blocked Gram")
+    rank = len(planted_rates(problem))
+    found = measure(benchmark, row, lambda: eigenvalues_of(blocked_gram(snapshots), rank))
+    assert leading_error(found) < 1e-4
 
 
-def test_pydmd(benchmark, snapshots):
+@headline
+def test_fit_pydmd(benchmark, problem, snapshots):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from pydmd import DMD
 
-        model = benchmark.pedantic(
-            lambda: DMD(svd_rank=RANK).fit(snapshots), rounds=3, iterations=1
+        row = Row("fit", problem, "PyDMD")
+        model = measure(
+            benchmark, row, lambda: DMD(svd_rank=10).fit(snapshots), rounds=3, warmup_rounds=0
         )
     assert leading_error(model.eigs) < 1e-3
     benchmark.extra_info["peak_memory"] = peak_memory("pydmd.DMD(svd_rank=10).fit(X)", "pydmd")

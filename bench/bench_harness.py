@@ -4,6 +4,7 @@ from statistics import median
 from time import perf_counter
 
 import pytest
+from measure import Problem, Row, measure
 
 from koopcore.compare import protocol, registry, workloads
 from koopcore.compare.baselines import learning_rate, make_optimizer
@@ -54,5 +55,6 @@ def test_harness(benchmark, name):
         pair()
         for found in ratios.values():
             found.clear()
-        benchmark.pedantic(pair, rounds=PAIRS)
+        row = Row("harness", Problem(None, None, "float32", name=name), "koopcore", threads=1)
+        measure(benchmark, row, pair, rounds=PAIRS, warmup_rounds=0)
     benchmark.extra_info.update({method: median(found) for method, found in ratios.items()})

@@ -7,12 +7,11 @@ that the goal is about, one of 1e7 for jumps. All on one torch thread.
 import numpy as np
 import pytest
 import torch
+from measure import Problem, Row, measure
 from torch import nn
 
 from koopcore.compare import workloads
 from koopcore.torch import KoopmanAccelerator
-
-LOOP = 50  # steps per round: five windows of ten at every step, one at every fifth
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +29,10 @@ def _perceptron(width, inputs):
     return model, lambda m: (m(x) - x).square().mean()
 
 
-PROBLEMS = {"1e6": (1024, 488), "1e7": (4096, 1220)}
+PERCEPTRONS = {"1e6": (1024, 488), "1e7": (4096, 1220)}
+DIGITS = Problem(17_510, 10, name="digits")
+MILLION = Problem(10**6, 10, name="n=1e6")
+TEN_MILLION = Problem(10**7, 10, name="n=1e7")
 
 
 def _step(model, optimizer, loss):
@@ -39,57 +41,63 @@ def _step(model, optimizer, loss):
     optimizer.step()
 
 
-@pytest.mark.benchmark(group="step of the digits network, full batch")
 def test_bare_step(benchmark):
     problem = workloads.load("digits").build(0)
     optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.1)
     batch = next(problem.batches)
-    benchmark.pedantic(
-        lambda: _step(problem.model, optimizer, lambda m: problem.loss(m, batch)),
-        rounds=50,
-        warmup_rounds=5,
-    )
+
+    def step():
+        _step(problem.model, optimizer, lambda m: problem.loss(m, batch))
+
+    row = Row("hook", DIGITS, "torch, bare step", threads=1)
+    measure(benchmark, row, step, rounds=50, warmup_rounds=5)
     assert np.isfinite(problem.evaluate(problem.model)["train_loss"])
 
 
-@pytest.mark.benchmark(group="step of the digits network, full batch")
 @pytest.mark.parametrize("every", [1, 1000], ids=["recorded", "not-recorded"])
 def test_hook(benchmark, every):
     """Ten steps' hooks; with the Gram matrix and the fit of a window where they are recorded."""
     problem = workloads.load("digits").build(0)
-    _hooks(benchmark, problem.model, {"every": every, "window": 10}, steps=10)
+    who = f"koopcore, ten steps {'recorded' if every == 1 else 'without a snapshot'}"
+    _hooks(benchmark, Row("hook", DIGITS, who, threads=1), problem.model, 10, every=every)
 
 
-@pytest.mark.benchmark(group="step of a perceptron of 1e6 parameters, batch 128")
 def test_bare_step_1e6(benchmark):
-    model, loss = _perceptron(*PROBLEMS["1e6"])
+    model, loss = _perceptron(*PERCEPTRONS["1e6"])
     optimizer = torch.optim.Adam(model.parameters())
-    benchmark.pedantic(_step, (model, optimizer, loss), rounds=30, warmup_rounds=3)
+    row = Row("hook", MILLION, "torch, bare step", threads=1)
+    measure(benchmark, row, _step, model, optimizer, loss, rounds=30, warmup_rounds=3)
     assert np.isfinite(loss(model).item())
 
 
-@pytest.mark.benchmark(group="step of a perceptron of 1e6 parameters, batch 128")
 @pytest.mark.parametrize(
-    "options",
+    ("how", "options"),
     [
-        {"window": 10, "every": 5},
-        {"window": 10, "every": 28, "average": 28},
-        {"window": 10, "every": 28, "average": 7},
+        ("every-5", {"every": 5}),
+        ("average-28", {"every": 28, "average": 28}),
+        ("average-7-of-28", {"every": 28, "average": 7}),
     ],
     ids=["every-5", "average-28", "average-7-of-28"],
 )
-def test_hook_1e6(benchmark, options):
-    """The hooks of LOOP steps, with their share of windows' Gram matrices and fits, no trial."""
-    model, _ = _perceptron(*PROBLEMS["1e6"])
-    _hooks(benchmark, model, options, steps=10 * options["every"])
-    benchmark.extra_info["steps"] = 10 * options["every"]
+def test_hook_1e6(benchmark, how, options):
+    """The hooks of ten windows' steps, with Gram matrices and fits, no trial."""
+    model, _ = _perceptron(*PERCEPTRONS["1e6"])
+    steps = 10 * options["every"]
+    row = Row("hook", MILLION, f"koopcore, {steps} steps, {how}", threads=1)
+    _hooks(benchmark, row, model, steps, **options)
+    benchmark.extra_info["steps"] = steps
 
 
-def _hooks(benchmark, model, options, steps):
+def _hooks(benchmark, row, model, steps, **options):
     """Time the hook alone. A trial that is refused at once leaves the fit and no forecast."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     accelerator = KoopmanAccelerator(
-        model, optimizer, trial_loss=lambda m: float("nan"), max_overhead=None, **options
+        model,
+        optimizer,
+        trial_loss=lambda m: float("nan"),
+        window=10,
+        max_overhead=None,
+        **options,
     )
     p = next(model.parameters())
 
@@ -101,23 +109,22 @@ def _hooks(benchmark, model, options, steps):
                     p.add_(1e-4 * (k + 1))
             accelerator._after_step(optimizer, (), {})
 
-    benchmark.pedantic(hooked, rounds=20, warmup_rounds=2)
+    measure(benchmark, row, hooked, rounds=20, warmup_rounds=2)
     assert accelerator.stats.steps == 22 * steps
     assert accelerator.stats.attempts == (22 if options["every"] < steps else 0)
 
 
-@pytest.mark.benchmark(group="jump at 1e7 parameters, window 10")
 def test_forward_backward_1e7(benchmark):
-    model, loss = _perceptron(*PROBLEMS["1e7"])
-    benchmark.pedantic(lambda: loss(model).backward(), rounds=10, warmup_rounds=2)
+    model, loss = _perceptron(*PERCEPTRONS["1e7"])
+    row = Row("jump", TEN_MILLION, "torch, forward and backward pass", threads=1)
+    measure(benchmark, row, lambda: loss(model).backward(), rounds=10, warmup_rounds=2)
     assert model[0].weight.grad is not None
 
 
-@pytest.mark.benchmark(group="jump at 1e7 parameters, window 10")
 @pytest.mark.parametrize("tried", [0, 1], ids=["untried", "one-trial"])
 def test_jump_1e7(benchmark, tried):
     """Fit of a full window, one forecast (with a trial of it), and the commit."""
-    model, loss = _perceptron(*PROBLEMS["1e7"])
+    model, loss = _perceptron(*PERCEPTRONS["1e7"])
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     accelerator = KoopmanAccelerator(model, optimizer, trial_loss=loss, max_overhead=None)
     engine = accelerator._engine
@@ -138,5 +145,6 @@ def test_jump_1e7(benchmark, tried):
             engine.trial.losses()
         engine.commit(forecast, 50)
 
-    benchmark.pedantic(jump, setup=fill, rounds=7, warmup_rounds=1)
+    who = "koopcore, one trial" if tried else "koopcore, untried"
+    measure(benchmark, Row("jump", TEN_MILLION, who, threads=1), jump, setup=fill, rounds=7)
     assert all(torch.isfinite(p).all() for p in parameters)

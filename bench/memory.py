@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from conftest import M, N
+from conftest import HEADLINE
 
 CODE = """
 import warnings
@@ -34,7 +34,8 @@ def peak_bytes(setup, statement, shape, warm_up="pass"):
 
 def peak_memory(statement, module="koopcore"):
     """Peak memory of a fit of the problem table's data, in multiples of the input."""
-    return peak_bytes(f"import {module}", statement, (N, M), statement) / (4 * N * M)
+    shape = (HEADLINE.n, HEADLINE.m)
+    return peak_bytes(f"import {module}", statement, shape, statement) / HEADLINE.bytes
 
 
 def peak_of(setup, statement, shape):
