@@ -6,6 +6,7 @@ training loop; ``koopcore compare`` on the command line measures what that gains
 
 from koopcore._core import Error, __version__, num_threads, set_num_threads
 from koopcore._row_blocks import RowBlocks
+from koopcore._threads import make_known as _make_known
 from koopcore.control import DMDc
 from koopcore.dmd import DMD
 from koopcore.grouped import GroupedDMD
@@ -33,3 +34,6 @@ __all__ = [
     "select",
     "set_num_threads",
 ]
+
+_make_known()
+del _make_known

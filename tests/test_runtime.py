@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import koopcore
 from koopcore import _core
@@ -94,3 +95,37 @@ def test_results_do_not_depend_on_the_number_of_threads(default_threads):
         grams.append(_core.gram(X))
     assert np.array_equal(grams[0], grams[1])
     assert np.array_equal(grams[0], grams[2])
+
+
+def own_threads():
+    return [
+        library["num_threads"]
+        for library in threadpoolctl.threadpool_info()
+        if library["internal_api"] == "koopcore"
+    ]
+
+
+@pytest.mark.parametrize("user_api", [None, "blas"])
+def test_threadpoolctl_sees_and_limits_the_threads(default_threads, user_api):
+    koopcore.set_num_threads(3)
+    assert own_threads() == [3]
+    with threadpoolctl.threadpool_limits(2, user_api):
+        assert koopcore.num_threads() == 2
+        assert own_threads() == [2]
+    assert koopcore.num_threads() == 3
+
+
+def test_a_limit_that_ends_leaves_the_default():
+    code = (
+        "import os, threadpoolctl\n"
+        "with threadpoolctl.threadpool_limits(7): assert koopcore.num_threads() == 7\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "print(koopcore.num_threads())"
+    )
+    assert in_process(code) == "1"
+
+
+def test_koopcore_imports_without_threadpoolctl():
+    code = "import sys; sys.modules['threadpoolctl'] = None; import koopcore; print('imported')"
+    result = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+    assert result.stdout == "imported\n", result.stderr

@@ -4,6 +4,11 @@
 #include "koopcore/runtime.hpp"
 #include "register.hpp"
 
+// By this name threadpoolctl tells the module from others that are called _core, too.
+extern "C" __attribute__((visibility("default"))) int koopcore_num_threads() {
+  return koopcore::num_threads();
+}
+
 namespace koopcore::bindings {
 namespace py = pybind11;
 namespace {
