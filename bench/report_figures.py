@@ -96,7 +96,7 @@ def _of_problem(rows):
     values, best = {}, fastest(rows)
     if best is not None:
         time = seconds(rows, OURS, best.info.get("threads"))
-        limit, one = limit_of(best, rows), seconds(rows, OURS, 1)
+        limit, one = limit_of(best, rows, fastest=True), seconds(rows, OURS, 1)
         if limit is not None:
             values["over limit"] = time / limit.seconds
         peers = dict.fromkeys(t.who for t in rows if t.who and not (t.is_limit or t.is_ours))
@@ -105,7 +105,7 @@ def _of_problem(rows):
         if ratios:
             values["best peer / koopcore"] = min(ratios.values())
         values["second thread"] = gain(rows)
-        if one is not None and one != time and limit is not None:
+        if one is not None and limit is not None:
             alone = next(t for t in rows if t.who == OURS and t.info.get("threads") == 1)
             values["over limit, one thread"] = one / limit_of(alone, rows).seconds
     machine = not any(t.is_ours or t.is_limit for t in rows)  # bandwidth, matrix multiplication
@@ -114,10 +114,18 @@ def _of_problem(rows):
     for key in ("peak_memory", "numbers_per_feature"):
         held = [t.info[key] for t in rows if t.is_ours and key in t.info]
         values[key.replace("_", " ")] = max(held, default=None)
+    return values | _interleaved(rows)
+
+
+def _interleaved(rows):
+    """What a part of a loop takes beside the other one, over what it takes alone."""
+    values = {}
     for part in ("torch", OURS):
-        alone, between = (fastest(rows, f"{part} {how}") for how in ("alone", "interleaved"))
-        if alone is not None and between is not None:
-            values[f"{part} interleaved / alone"] = between.seconds / alone.seconds
+        for threads in dict.fromkeys(t.info.get("threads") for t in rows):
+            times = [seconds(rows, f"{part} {how}", threads) for how in ("interleaved", "alone")]
+            if None not in times:
+                name = f"{part} between the other's steps / alone, threads {threads}"
+                values[name] = times[0] / times[1]
     return values
 
 
@@ -127,7 +135,7 @@ def growth(timings, cache_bytes=CACHE_BYTES):
     for over, other in (("n", "m"), ("m", "n")):
         families = {}
         for t in timings:
-            if t.who == OURS and {"n", "m"} <= t.info.keys():
+            if t.who == OURS and t.info.get("n") and t.info.get("m"):
                 fixed = (t.info[other], t.info.get("dtype"), t.info.get("threads"))
                 sizes = families.setdefault((t.operation, *fixed), {})
                 sizes.setdefault(t.info[over], []).append(t)

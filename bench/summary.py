@@ -30,6 +30,12 @@ def verdicts_of(document):
     return judged([*figures(found), *growing, *training_figures(found)])
 
 
+def told(found):
+    """Return the figures that no other table has."""
+    interleaved = [figure for figure in figures(found) if "between the other" in figure.what]
+    return [*training_figures(found), *interleaved]
+
+
 def cache_bytes(document):
     """The last-level cache, where the file says it."""
     return document["machine_info"].get("cache_bytes", CACHE_BYTES)
@@ -45,7 +51,7 @@ def markdown(document):
         "## Operations",
         operations(found),
         growth_table(growth(found, cache_bytes(document)), cache_bytes(document)),
-        training_table(training_figures(found)),
+        training_table(told(found)),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 

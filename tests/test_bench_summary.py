@@ -124,15 +124,20 @@ def test_limits_of_a_push_are_added_and_divided_by_the_snapshots_of_a_call():
 
 def test_interleaved_parts_are_compared_with_themselves_alone():
     rows = [
+        entry("interleaved", "p", "torch alone", 0.5, threads=1),
         entry("interleaved", "p", "torch alone", 1.0),
         entry("interleaved", "p", "torch interleaved", 1.1),
         entry("interleaved", "p", "koopcore alone", 2.0),
         entry("interleaved", "p", "koopcore interleaved", 3.0),
     ]
     found = {what: value for (_, _, what), value in values(rows).items()}
-    assert found["torch interleaved / alone"] == pytest.approx(1.1)
-    assert found["koopcore interleaved / alone"] == pytest.approx(1.5)
-    assert not [what for what in found if "best peer" in what]
+    assert found == pytest.approx(
+        {
+            "torch between the other's steps / alone, threads 2": 1.1,
+            "koopcore between the other's steps / alone, threads 2": 1.5,
+        }
+    )
+    assert "steps / alone, threads 2 | 1.5 |" in summary.markdown(document(rows))
 
 
 def test_growth_is_the_slope_and_beyond_the_caches_that_of_the_large_sizes():
@@ -237,3 +242,16 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(ValueError, match="it has no benchmarks"):
         load(tmp_path / "x.json")
+
+
+def test_the_fastest_limit_counts_even_where_koopcore_is_faster_on_one_thread():
+    rows = [entry("fit", FIT, READ, 0.04, threads=1), entry("fit", FIT, READ, 0.02)]
+    rows += [entry("fit", FIT, "koopcore", t, threads=k) for k, t in ((1, 0.05), (2, 0.06))]
+    found = {what: value for (_, _, what), value in values(rows).items()}
+    assert found["over limit"] == pytest.approx(2.5)
+    assert found["over limit, one thread"] == pytest.approx(1.25)
+
+
+def test_problems_without_a_size_do_not_grow():
+    rows = [entry("import", "", "koopcore", 0.2, n=None, m=None) for _ in range(3)]
+    assert report_figures.growth(timings(document(rows))) == []

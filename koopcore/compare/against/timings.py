@@ -87,18 +87,19 @@ def timings(document: dict[str, Any]) -> list[Timing]:
     return [_timing(entry) for entry in document["benchmarks"]]
 
 
-def limit_of(timing: Timing, among: Iterable[Timing]) -> Timing | None:
+def limit_of(timing: Timing, among: Iterable[Timing], *, fastest: bool = False) -> Timing | None:
     """Return the limit of a measurement's problem as one made-up measurement; None without any.
 
-    Each limit counts at the threads of the measurement, or, where it was not measured at them, at
-    its fastest.
+    Each limit counts at the threads of the measurement; where it was not measured at them, or with
+    `fastest`, at those where it is fastest.
     """
     kinds: dict[str, list[Timing]] = {}
     for other in among:
         same = (other.operation, other.problem) == (timing.operation, timing.problem)
         if same and other.operation and other.is_limit:
             kinds.setdefault(other.who, []).append(other)
-    chosen = [_at_threads(found, timing.info.get("threads")) for found in kinds.values()]
+    threads = None if fastest else timing.info.get("threads")
+    chosen = [_at_threads(found, threads) for found in kinds.values()]
     return _combined(chosen) if chosen else None
 
 
