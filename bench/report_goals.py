@@ -108,7 +108,7 @@ def _judged(goal, figure, figures):
     if verdict == MISSED and goal.machine:
         ceiling = _ceiling(figure, figures)
         if ceiling is not None and figure.value >= 0.9 * ceiling:
-            verdict = f"the machine's: memory gains {ceiling:.2f}"
+            verdict = f"the machine's: its limit gains {ceiling:.2f}"
     return Verdict(goal, figure.operation, figure.problem, figure.value, verdict)
 
 

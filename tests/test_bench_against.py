@@ -68,6 +68,12 @@ def test_quartiles_of_both_runs_and_of_the_limits_are_the_noise(judge):
     assert set(judge(new, shaken[1:] + old[:1]).values()) == {"unchanged"}
 
 
+def test_a_limit_made_of_other_parts_is_not_compared(judge):
+    old, new = [fit(2.0), fit(1.0, COPY)], [fit(2.0), fit(1.0, COPY), fit(4.0, FLOPS)]
+    assert judge(new, old) == {"fit, n=1e6-m=64-float32": "unchanged"}
+    assert judge([fit(4.0), *new[1:]], old) == {"fit, n=1e6-m=64-float32": "slower"}
+
+
 def test_without_a_limit_of_its_own_the_growth_of_all_limits_is_taken_out(judge):
     old = [fit(1.0, COPY), entry("test_import", 2.0)]
     assert judge([fit(2.0, COPY), entry("test_import", 4.0)], old) == {"test_import": "unchanged"}
@@ -88,6 +94,13 @@ def test_threads_and_forms_are_told_apart(judge):
         "fit, n=1e6-m=64-float32, threads 2": "slower",
         "fit, n=1e6-m=64-float32, koopcore, row-major": "unchanged",
     }
+
+
+def test_renamed_functions_and_repeated_measurements_are_matched_in_their_order(judge):
+    old = [fit(1.0) | {"name": "test_a[before]"}, fit(3.0) | {"name": "test_a[after]"}]
+    new = [fit(1.0) | {"name": "test_b[x-before]"}, fit(3.0) | {"name": "test_b[x-after]"}]
+    assert judge(new, old) == {"fit, n=1e6-m=64-float32": "unchanged"}
+    assert judge(new[:1], old[1:]) == {"fit, n=1e6-m=64-float32": "faster"}
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_goals_are_said_as_reached_missed_or_not_measured():
 
 
 def test_a_gain_that_memory_does_not_give_is_said_as_the_machines():
-    assert verdicts(ALL)["push", WINDOW, "second thread"].startswith("the machine's: memory")
+    assert verdicts(ALL)["push", WINDOW, "second thread"].startswith("the machine's: its limit")
     wide = [entry("bandwidth", "read", "torch.sum", t, threads=k) for k, t in ((1, 2.0), (2, 1.0))]
     assert verdicts([*PUSH_ROWS, *wide])["push", WINDOW, "second thread"] == "MISSED"
     assert verdicts(PUSH_ROWS)["push", WINDOW, "second thread"] == "MISSED"

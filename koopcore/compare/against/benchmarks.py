@@ -2,7 +2,7 @@
 
 Machines differ, and one machine from hour to hour. So a time is compared as its ratio to the limit
 that the same run measured for the same problem: what copies and matrix multiplications take. Where
-a problem has no limit, its time is divided by what all limits that both files have take now over
+a problem has no limit, or another one than it had, its time is divided by what all limits that both files have take now over
 what they took (the median of it); where there are none at all, seconds are compared.
 
 A benchmark is slower where the lower quartile of its new rounds is above the upper quartile of its
@@ -15,6 +15,7 @@ machine. A peak of memory is worse where it grew by more than a tenth. Peers are
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -88,7 +89,7 @@ def benchmarks_text(new: Path, old: Path) -> str:
         if values[0] != values[1]:
             notes.append(f"{label}: {values[0]} -> {values[1]}")
     for which, one, other in (("new", ours, theirs), ("old", theirs, ours)):
-        lone = {_key(t) for t in one if t.is_ours} - {_key(t) for t in other}
+        lone = {t.place for t in one if t.is_ours} - {t.place for t in other}
         if lone:
             notes.append(f"only in the {which} one: {len(lone)} benchmarks of koopcore")
     return text(changes, notes, RULE)
@@ -103,14 +104,22 @@ def recognised(path: Path) -> bool:
     return True
 
 
-def _key(timing: Timing) -> tuple[str, str]:
-    """Return what makes two the same; a labelled one may be renamed but for its parameters."""
-    return timing.place, timing.name.partition("[")[2]
+def _keyed(timings: Sequence[Timing]) -> dict[tuple[str, int], Timing]:
+    """Name measurements by what they are of, the second of one kind as such, and so on.
+
+    Functions and parameters may be renamed meanwhile.
+    """
+    found: dict[tuple[str, int], Timing] = {}
+    before: Counter[str] = Counter()
+    for timing in timings:
+        found[timing.place, before[timing.place]] = timing
+        before[timing.place] += 1
+    return found
 
 
 def _pairs(new: Sequence[Timing], old: Sequence[Timing]) -> list[tuple[Timing, Timing]]:
-    before = {_key(timing): timing for timing in old}
-    return [(timing, before[_key(timing)]) for timing in new if _key(timing) in before]
+    before = _keyed(old)
+    return [(timing, before[key]) for key, timing in _keyed(new).items() if key in before]
 
 
 def _growth(pairs: Sequence[tuple[Timing, Timing]]) -> float | None:
@@ -123,7 +132,7 @@ def _time(
     new: Timing, old: Timing, limits: tuple[Timing | None, Timing | None], growth: float
 ) -> Change:
     ours, theirs = limits
-    if ours is not None and theirs is not None:
+    if ours is not None and theirs is not None and ours.name == theirs.name:
         figure, sides = "time over limit", (_over(new, ours), _over(old, theirs))
         growth, rounds = 1.0, min(t.rounds for t in (new, old, ours, theirs))
     else:
