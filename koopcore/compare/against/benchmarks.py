@@ -2,8 +2,9 @@
 
 Machines differ, and one machine from hour to hour. So a time is compared as its ratio to the limit
 that the same run measured for the same problem: what copies and matrix multiplications take. Where
-a problem has no limit, or another one than it had, its time is divided by what all limits that both files have take now over
-what they took (the median of it); where there are none at all, seconds are compared.
+a problem has no limit, or another one than it had, its time is divided by what all limits that both
+files have take now over what they took (the median of it); where there are none at all, seconds
+are compared.
 
 A benchmark is slower where the lower quartile of its new rounds is above the upper quartile of its
 old ones by more than a tenth; the quartiles of a ratio are those of both its parts, the worst way
