@@ -14,6 +14,7 @@ HEADLINE = (
     ("streaming-svd", "n=1e6*float32"),
     ("streaming-dmd", "n=1e6*float32"),
 )
+LINE, WIDEST = 14, 100  # of a label, in points
 INK, ROOF, POINT = "#333333", "#8a8a8a", "#1f5fa8"
 
 
@@ -70,11 +71,20 @@ def draw(timings, path, title):
     axes.text(0.98, 0.04, f"roof: memory, {speed:.0f} GB/s, and\nNumPy's float64 matrix product, "
               f"{peak:.0f} GFLOP/s", transform=axes.transAxes, ha="right", color=INK)  # fmt: skip
     axes.scatter(*zip(*found.values(), strict=True), s=36, color=POINT, zorder=3)
-    for (x, y), place, label in zip(found.values(), _places(found), found, strict=True):
-        axes.annotate(label, (x, y), xytext=(8, place), textcoords="offset points", color=INK,
-                      va="center", bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},
-                      zorder=2.5)  # fmt: skip
     _furnish(axes, title)
+    figure.canvas.draw()  # fixes where points lie on paper
+    for label, place in _heights(axes, found).items():
+        axes.annotate(
+            label,
+            found[label],
+            xytext=(22, place),
+            textcoords="offset points",
+            color=INK,
+            va="center",
+            bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},
+            arrowprops={"arrowstyle": "-", "color": ROOF, "linewidth": 0.7},
+            zorder=2.5,
+        )
     figure.savefig(path, dpi=150, metadata={"Software": None})
     pyplot.close(figure)
     return True
@@ -91,12 +101,16 @@ def _furnish(axes, title):
     axes.set_axisbelow(True)
 
 
-def _places(found):
-    """Offsets of the labels in points: those of neighbours give way downwards."""
-    order = sorted(found.values(), key=lambda point: -point[1])
-    shifts, taken = {}, []
-    for x, y in order:
-        near = [p for p in taken if 1 / 3 < p[0] / x < 3 and 0.8 < p[1] / y < 1.25]
-        shifts[x, y] = -13 * len(near)
-        taken.append((x, y))
-    return [shifts[point] for point in found.values()]
+def _heights(axes, found):
+    """How far above its point, in points of paper, each label goes so that none hides another."""
+    at = {k: axes.transData.transform(v) * 72 / axes.figure.dpi for k, v in found.items()}
+    order = sorted(found, key=lambda label: (at[label][1], label))
+    height = {label: at[label][1] for label in order}
+    for _ in range(100):
+        for i, lower in enumerate(order):
+            for upper in order[i + 1 :]:
+                lacking = LINE - (height[upper] - height[lower])
+                if lacking > 0 and abs(at[upper][0] - at[lower][0]) < WIDEST:
+                    height[lower] -= lacking / 2
+                    height[upper] += lacking / 2
+    return {label: height[label] - at[label][1] for label in order}

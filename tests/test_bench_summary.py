@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,20 @@ def test_points_and_roofs_are_flops_per_byte_and_gflops():
         "push": (pytest.approx(3.0), pytest.approx(10.0)),
     }
     assert report_roofline.roofs(found) == (pytest.approx(20.0), pytest.approx(100.0))
+
+
+def test_labels_of_the_picture_do_not_hide_each_other():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    figure, axes = pyplot.subplots()
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(0.0, 1.0)
+    found = {"a": (0.5, 0.50), "b": (0.5, 0.50), "c": (0.5, 0.51), "far": (0.1, 0.50)}
+    above = report_roofline._heights(axes, found)
+    pyplot.close(figure)
+    points = 0.01 * axes.bbox.height * 72 / figure.dpi  # from b to c
+    places = sorted([above["a"], above["b"], above["c"] + points])
+    assert min(b - a for a, b in pairwise(places)) >= 0.99 * report_roofline.LINE
+    assert above["far"] == 0.0
 
 
 def test_every_goal_can_be_met_and_missed():
