@@ -68,19 +68,28 @@ def fastest(timings, who=OURS):
     return alike[(len(alike) - 1) // 2]
 
 
+def threads_of(timings, who):
+    """The numbers of threads that a party was measured at."""
+    return {t.info["threads"] for t in timings if t.who == who and t.info.get("threads")}
+
+
 def gain(timings, who=OURS):
-    """Time with one thread over time with two; None where either is missing."""
-    one, two = seconds(timings, who, 1), seconds(timings, who, 2)
-    return one / two if one and two else None
+    """Time with one thread over time with the most; None where either is missing."""
+    counts = threads_of(timings, who)
+    if len(counts) < 2 or 1 not in counts:
+        return None
+    return seconds(timings, who, 1) / seconds(timings, who, max(counts))
 
 
 def limit_gain(timings):
-    """What the second thread brings to the limit of a problem; None where it was not measured."""
+    """What threads bring to the limit of a problem; None where it was not measured."""
     limits = [t for t in timings if t.is_limit]
-    at = {k: [t for t in limits if t.info.get("threads") == k] for k in (1, 2)}
-    if not at[1] or {t.who for t in at[1]} != {t.who for t in at[2]}:
+    counts = {frozenset(threads_of(limits, t.who)) for t in limits}
+    if len(counts) != 1 or len(threads := counts.pop()) < 2 or 1 not in threads:
         return None
-    return limit_of(at[1][0], limits).seconds / limit_of(at[2][0], limits).seconds
+    ends = (next(t for t in limits if t.info["threads"] == k) for k in (1, max(threads)))
+    one, most = (limit_of(t, limits).seconds for t in ends)
+    return one / most
 
 
 def figures(timings):
@@ -104,13 +113,13 @@ def _of_problem(rows):
         values |= {f"{peer} / koopcore": ratio for peer, ratio in ratios.items()}
         if ratios:
             values["best peer / koopcore"] = min(ratios.values())
-        values["second thread"] = gain(rows)
+        values["gain of threads"] = gain(rows)
         if one is not None and limit is not None:
             alone = next(t for t in rows if t.who == OURS and t.info.get("threads") == 1)
             values["over limit, one thread"] = one / limit_of(alone, rows).seconds
     machine = not any(t.is_ours or t.is_limit for t in rows)  # bandwidth, matrix multiplication
     gains = [gain(rows, t.who) for t in rows] if machine else [limit_gain(rows)]
-    values["second thread of the limit"] = max(filter(None, gains), default=None)
+    values["gain of the limit"] = max(filter(None, gains), default=None)
     for key in ("peak_memory", "numbers_per_feature"):
         held = [t.info[key] for t in rows if t.is_ours and key in t.info]
         values[key.replace("_", " ")] = max(held, default=None)
