@@ -62,11 +62,15 @@ Matrix<Scalar> narrowed(const Matrix<Complex>& a) {
 
 /// op(a) op(b)
 template <class Scalar>
-Matrix<Scalar> multiply(Op op_a, const Matrix<Scalar>& a, Op op_b, const Matrix<Scalar>& b) {
-  Matrix<Scalar> out(op_a == Op::kNone ? a.rows() : a.cols(),
-                     op_b == Op::kNone ? b.cols() : b.rows());
-  blas::gemm(op_a, op_b, Scalar(1.0), a.view(), b.view(), Scalar(0.0), out.view());
+Matrix<Scalar> multiply(Op op_a, MatrixView<const Scalar> a, Op op_b, MatrixView<const Scalar> b) {
+  Matrix<Scalar> out(op_a == Op::kNone ? a.rows : a.cols, op_b == Op::kNone ? b.cols : b.rows);
+  blas::gemm(op_a, op_b, Scalar(1.0), a, b, Scalar(0.0), out.view());
   return out;
+}
+
+template <class Scalar>
+Matrix<Scalar> multiply(Op op_a, const Matrix<Scalar>& a, Op op_b, const Matrix<Scalar>& b) {
+  return multiply(op_a, a.view(), op_b, b.view());
 }
 
 template <class Scalar>

@@ -1,6 +1,7 @@
 #include "koopcore/dmd.hpp"
 
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "dense.hpp"
@@ -38,8 +39,18 @@ Matrix<std::complex<double>> inverse_of(const Matrix<std::complex<double>>& vect
   return dense::pseudo_inverse(vectors, kRcond);
 }
 
+bool all_finite(const Matrix<double>& a) {
+  const double* const values = a.view().data;
+  int finite = 1;  // no early exit, so that it vectorises
+  for (int64_t i = 0; i < a.rows() * a.cols(); ++i)
+    finite &= std::abs(values[i]) <= std::numeric_limits<double>::max();
+  return finite != 0;
+}
+
 template <class Scalar>
 void require_finite(const Matrix<Scalar>& a) {
+  if constexpr (std::is_same_v<Scalar, double>)
+    if (all_finite(a)) return;
   for (int64_t j = 0; j < a.cols(); ++j)
     for (int64_t i = 0; i < a.rows(); ++i)
       KOOPCORE_REQUIRE(std::isfinite(std::abs(a(i, j))))
@@ -69,12 +80,14 @@ BasicDmd<Scalar>::BasicDmd(Matrix<Scalar> gram, Matrix<Scalar> factor, const Lay
       layout_(layout),
       exact_(options.modes != Modes::kProjected && has_exact_modes(options)),
       joint_(options.variant == Variant::kTotalLeastSquares),
-      unstable_(options.unstable),
-      gram_(std::move(gram)) {
-  check(options);
-  detail::States<Scalar> states = detail::make_states(gram_, factor, layout_);
-  if (layout_.starts.empty())
-    for (int64_t a = 0; a + layout_.lag < states.gram.cols(); ++a) layout_.starts.push_back(a);
+      unstable_(options.unstable) {
+  check(gram, options);
+  if (differences()) gram_ = gram;
+  detail::States<Scalar> states = detail::make_states(std::move(gram), factor, layout_);
+  if (layout_.starts.empty()) {
+    layout_.starts.resize(at(std::max<int64_t>(0, states.gram.cols() - layout_.lag)));
+    std::iota(layout_.starts.begin(), layout_.starts.end(), int64_t{0});
+  }
   detail::Reduction<Scalar> reduced = detail::reduce(states, layout_, options);
   detail::ReducedOperator<Scalar> op = detail::fit_operator(reduced, layout_, options);
   constant_ = states.constant;
@@ -88,14 +101,14 @@ BasicDmd<Scalar>::BasicDmd(Matrix<Scalar> gram, Matrix<Scalar> factor, const Lay
   blas::Eigen eigen = detail::diagonalise(op.matrix);
   if (options.constraint != Constraint::kNone) detail::constrain(eigen, options.constraint);
   detail::sort_spectrum(eigen);
-  set_spectrum(std::move(eigen.values), eigen.vectors);
+  set_spectrum(std::move(eigen.values), std::move(eigen.vectors));
 }
 
 template <class Scalar>
-void BasicDmd<Scalar>::check(const DmdOptions& options) const {
+void BasicDmd<Scalar>::check(const Matrix<Scalar>& gram, const DmdOptions& options) const {
   const Layout& l = layout_;
-  KOOPCORE_REQUIRE(gram_.rows() == gram_.cols())
-      << "gram must be square, got (" << gram_.rows() << ", " << gram_.cols() << ")";
+  KOOPCORE_REQUIRE(gram.rows() == gram.cols())
+      << "gram must be square, got (" << gram.rows() << ", " << gram.cols() << ")";
   KOOPCORE_REQUIRE(l.lag >= 0 && l.delays >= 1)
       << "lag is " << l.lag << " and delays " << l.delays << "; they count from 0 and 1";
   KOOPCORE_REQUIRE(l.lag <= 1 || (l.affine != Affine::kDifferences && l.delays == 1))
@@ -127,14 +140,14 @@ void BasicDmd<Scalar>::check(const DmdOptions& options) const {
   KOOPCORE_REQUIRE(options.modes != Modes::kExact || has_exact_modes(options))
       << "exact modes do not exist for the forward-backward and the symmetric variant, nor with a "
          "constraint";
-  require_finite(gram_);
+  require_finite(gram);
 }
 
 // Eigenvectors in the reduced basis become modes, their inverse, and the state to start from.
 template <class Scalar>
-void BasicDmd<Scalar>::set_spectrum(std::vector<Complex> values, const Matrix<Complex>& vectors) {
+void BasicDmd<Scalar>::set_spectrum(std::vector<Complex> values, Matrix<Complex> vectors) {
   eigenvalues_ = std::move(values);
-  vectors_ = vectors;
+  vectors_ = std::move(vectors);
   left_ = inverse_of(vectors_);
   mode_weights_ = dense::times_complex(exact_ ? action_ : basis_, vectors_);
   start_ = mode_coordinates(states() - 1);

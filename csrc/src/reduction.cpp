@@ -16,6 +16,12 @@ using dense::Op;
 
 namespace {
 
+bool are_successive(const std::vector<int64_t>& starts) {
+  for (size_t i = 1; i < starts.size(); ++i)
+    if (starts[i] != starts[i - 1] + 1) return false;
+  return !starts.empty();
+}
+
 template <class Scalar>
 Matrix<Scalar> stacked_gram(const Matrix<Scalar>& g, int64_t delays) {
   const int64_t count = g.cols() - delays + 1;
@@ -103,23 +109,23 @@ struct RightVectors {
 
 // All pairs, or the `count` > 0 leading ones with sigma above tolerance times the largest.
 template <class Scalar>
-RightVectors<Scalar> from_gram(Matrix<Scalar> gram, int64_t count, double tolerance) {
-  const int64_t p = gram.cols();
+RightVectors<Scalar> from_gram(MatrixView<const Scalar> gram, int64_t count, double tolerance) {
+  const int64_t p = gram.cols;
   if constexpr (std::is_same_v<Scalar, double>) {
     if (count > 0) {
-      LeadingEigen leading =
-          leading_symmetric_eigen(std::as_const(gram).view(), count, tolerance * tolerance);
+      LeadingEigen leading = leading_symmetric_eigen(gram, count, tolerance * tolerance);
       RightVectors<Scalar> out{{}, std::move(leading.vectors), {}};
       for (const double value : leading.values)
         out.sigma.push_back(std::sqrt(std::max(0.0, value)));
       return out;
     }
   }
-  const std::vector<double> ascending = blas::symmetric_eigen(gram.view());
+  Matrix<Scalar> all = dense::copy_of(gram);
+  const std::vector<double> ascending = blas::symmetric_eigen(all.view());
   RightVectors<Scalar> out{{}, Matrix<Scalar>(p, p), {}};
   for (int64_t j = 0; j < p; ++j) {
     out.sigma.push_back(std::sqrt(std::max(0.0, ascending[at(p - 1 - j)])));
-    std::copy_n(gram.view().col(p - 1 - j), p, out.vectors.view().col(j));
+    std::copy_n(all.view().col(p - 1 - j), p, out.vectors.view().col(j));
   }
   return out;
 }
@@ -135,19 +141,37 @@ RightVectors<Scalar> from_factor(Matrix<Scalar> factor) {
 }
 
 template <class Scalar>
-Matrix<Scalar> leading(const Matrix<Scalar>& a, int64_t count) {
-  return dense::copy_of(a.view().block(0, 0, a.rows(), count));
+Matrix<Scalar> leading(Matrix<Scalar> a, int64_t count) {
+  if (count == a.cols()) return a;
+  return dense::copy_of(std::as_const(a).view().block(0, 0, a.rows(), count));
 }
 
+// Rows starts of a: in place where they follow one another, else gathered in `own`.
 template <class Scalar>
-Matrix<Scalar> pair_gram(const Matrix<Scalar>& gram, const Layout& layout, int64_t offset) {
+MatrixView<const Scalar> pair_rows(const Matrix<Scalar>& a, const Layout& layout,
+                                   Matrix<Scalar>& own) {
+  if (are_successive(layout.starts))
+    return a.view().block(layout.starts.front(), 0, static_cast<int64_t>(layout.starts.size()),
+                          a.cols());
+  own = dense::rows(a, layout.starts);
+  return std::as_const(own).view();
+}
+
+// The Gram matrix of the pairs' first states, or with offset = lag of their second ones.
+template <class Scalar>
+MatrixView<const Scalar> pair_gram(const Matrix<Scalar>& gram, const Layout& layout, int64_t offset,
+                                   Matrix<Scalar>& own) {
   const auto pairs = static_cast<int64_t>(layout.starts.size());
-  Matrix<Scalar> out(pairs, pairs);
+  if (are_successive(layout.starts)) {
+    const int64_t first = layout.starts.front() + offset;
+    return gram.view().block(first, first, pairs, pairs);
+  }
+  own = Matrix<Scalar>(pairs, pairs);
   for (int64_t j = 0; j < pairs; ++j) {
     const Scalar* column = gram.view().col(layout.starts[at(j)] + offset) + offset;
-    for (int64_t i = 0; i < pairs; ++i) out(i, j) = column[layout.starts[at(i)]];
+    for (int64_t i = 0; i < pairs; ++i) own(i, j) = column[layout.starts[at(i)]];
   }
-  return out;
+  return std::as_const(own).view();
 }
 
 // [X; Y]: as a factor, or as its Gram matrix X^H X + Y^H Y.
@@ -165,17 +189,18 @@ Matrix<Scalar> joint_factor(const Matrix<Scalar>& factor, const Layout& layout) 
 
 template <class Scalar>
 Matrix<Scalar> joint_gram(const Matrix<Scalar>& gram, const Layout& layout) {
-  Matrix<Scalar> both = pair_gram(gram, layout, 0);
-  const Matrix<Scalar> later = pair_gram(gram, layout, layout.lag);
+  Matrix<Scalar> own;
+  Matrix<Scalar> both = dense::copy_of(pair_gram(gram, layout, 0, own));
+  const MatrixView<const Scalar> later = pair_gram(gram, layout, layout.lag, own);
   for (int64_t j = 0; j < both.cols(); ++j)
     for (int64_t i = 0; i < both.rows(); ++i) both(i, j) += later(i, j);
   return both;
 }
 
 template <class Scalar>
-double trace(const Matrix<Scalar>& gram) {
+double trace(MatrixView<const Scalar> gram) {
   double sum = 0.0;
-  for (int64_t i = 0; i < gram.cols(); ++i) sum += std::abs(gram(i, i));
+  for (int64_t i = 0; i < gram.cols; ++i) sum += std::abs(gram(i, i));
   return sum;
 }
 
@@ -195,18 +220,20 @@ RightVectors<Scalar> leading_directions(const States<Scalar>& states, const Layo
                               : dense::columns(states.factor, layout.starts));
     total = std::inner_product(right.sigma.begin(), right.sigma.end(), right.sigma.begin(), 0.0);
   } else {
-    Matrix<Scalar> gram =
-        joint ? joint_gram(states.gram, layout) : pair_gram(states.gram, layout, 0);
+    Matrix<Scalar> own;
+    if (joint) own = joint_gram(states.gram, layout);
+    const MatrixView<const Scalar> gram =
+        joint ? std::as_const(own).view() : pair_gram(states.gram, layout, 0, own);
     total = trace(gram);
     // The median that svht takes needs all of them.
-    right = from_gram(std::move(gram), options.hard_threshold ? 0 : options.max_rank, tolerance);
+    right = from_gram(gram, options.hard_threshold ? 0 : options.max_rank, tolerance);
   }
   out.singular_values = right.sigma;
   out.complete = static_cast<int64_t>(right.sigma.size()) == pairs;
   const int64_t rank =
       std::min(choose_rank(right.sigma, options, tolerance, total, layout.delays * (joint ? 2 : 1)),
                most_directions(layout, options, joint ? 2 : 1));
-  right.vectors = leading(right.vectors, rank);
+  right.vectors = leading(std::move(right.vectors), rank);
   right.sigma.resize(at(rank));
   return right;
 }
@@ -216,15 +243,20 @@ template <class Scalar>
 RightVectors<Scalar> within(const States<Scalar>& states, const Layout& layout,
                             const DmdOptions& options, const Matrix<Scalar>& weights) {
   const bool has_factor = states.factor.rows() > 0;
-  RightVectors<Scalar> right =
-      has_factor ? from_factor(multiply(dense::columns(states.factor, layout.starts), weights))
-                 : from_gram(multiply(Op::kAdjoint, weights, Op::kNone,
-                                      multiply(pair_gram(states.gram, layout, 0), weights)),
-                             0, 0.0);
+  RightVectors<Scalar> right;
+  if (has_factor) {
+    right = from_factor(multiply(dense::columns(states.factor, layout.starts), weights));
+  } else {
+    Matrix<Scalar> own;
+    const MatrixView<const Scalar> gram = pair_gram(states.gram, layout, 0, own);
+    const Matrix<Scalar> image = multiply(Op::kNone, gram, Op::kNone, weights.view());
+    const Matrix<Scalar> inner = multiply(Op::kAdjoint, weights, Op::kNone, image);
+    right = from_gram(inner.view(), 0, 0.0);
+  }
   const double tolerance = tolerance_for(static_cast<int64_t>(right.sigma.size()), {}, has_factor);
   const int64_t rank = std::min(choose_rank(right.sigma, {}, tolerance, 0.0, layout.delays),
                                 most_directions(layout, options, 1));
-  right.vectors = multiply(weights, leading(right.vectors, rank));
+  right.vectors = multiply(weights, leading(std::move(right.vectors), rank));
   right.sigma.resize(at(rank));
   return right;
 }
@@ -242,11 +274,11 @@ Matrix<Scalar> difference_gram(const Matrix<Scalar>& g) {
 }
 
 template <class Scalar>
-States<Scalar> make_states(const Matrix<Scalar>& gram, const Matrix<Scalar>& factor,
+States<Scalar> make_states(Matrix<Scalar> gram, const Matrix<Scalar>& factor,
                            const Layout& layout) {
   States<Scalar> states;
-  const bool differences = layout.affine == Affine::kDifferences;
-  states.gram = stacked_gram(differences ? difference_gram(gram) : gram, layout.delays);
+  if (layout.affine == Affine::kDifferences) gram = difference_gram(gram);
+  states.gram = layout.delays > 1 ? stacked_gram(gram, layout.delays) : std::move(gram);
   if (layout.affine == Affine::kConstant) {
     // As large as a state is on average: neither drowned by the data nor drowning them.
     for (int64_t j = 0; j < states.gram.cols(); ++j)
@@ -260,7 +292,10 @@ States<Scalar> make_states(const Matrix<Scalar>& gram, const Matrix<Scalar>& fac
 
 template <class Scalar>
 std::vector<double> singular_values(const Matrix<Scalar>& gram, const Layout& layout, bool joint) {
-  return from_gram(joint ? joint_gram(gram, layout) : pair_gram(gram, layout, 0), 0, 0.0).sigma;
+  Matrix<Scalar> own;
+  if (joint) own = joint_gram(gram, layout);
+  return from_gram(joint ? std::as_const(own).view() : pair_gram(gram, layout, 0, own), 0, 0.0)
+      .sigma;
 }
 
 template <class Scalar>
@@ -276,16 +311,20 @@ Reduction<Scalar> reduce(const States<Scalar>& states, const Layout& layout,
   out.sigma = std::move(right.sigma);
   for (int64_t j = 0; j < rank; ++j)
     for (int64_t i = 0; i < out.basis.rows(); ++i) out.basis(i, j) /= out.sigma[at(j)];
-  out.coordinates =
-      states.factor.rows() > 0
-          ? multiply(Op::kAdjoint, leading(right.left, rank), Op::kNone, states.factor)
-          : multiply(Op::kAdjoint, out.basis, Op::kNone, dense::rows(states.gram, layout.starts));
+  if (states.factor.rows() > 0) {
+    out.coordinates =
+        multiply(Op::kAdjoint, leading(std::move(right.left), rank), Op::kNone, states.factor);
+  } else {
+    Matrix<Scalar> own;
+    out.coordinates = multiply(Op::kAdjoint, std::as_const(out.basis).view(), Op::kNone,
+                               pair_rows(states.gram, layout, own));
+  }
   return out;
 }
 
 #define KOOPCORE_INSTANTIATE(S)                                                           \
   template Matrix<S> difference_gram<S>(const Matrix<S>&);                                \
-  template States<S> make_states<S>(const Matrix<S>&, const Matrix<S>&, const Layout&);   \
+  template States<S> make_states<S>(Matrix<S>, const Matrix<S>&, const Layout&);          \
   template std::vector<double> singular_values<S>(const Matrix<S>&, const Layout&, bool); \
   template Reduction<S> reduce<S>(const States<S>&, const Layout&, const DmdOptions&);
 KOOPCORE_INSTANTIATE(double)

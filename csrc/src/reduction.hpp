@@ -15,8 +15,7 @@ struct States {
 };
 
 template <class Scalar>
-States<Scalar> make_states(const Matrix<Scalar>& gram, const Matrix<Scalar>& factor,
-                           const Layout& layout);
+States<Scalar> make_states(Matrix<Scalar> gram, const Matrix<Scalar>& factor, const Layout& layout);
 
 /// Gram matrix of the first differences s_{j+1} - s_j.
 template <class Scalar>

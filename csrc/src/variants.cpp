@@ -121,10 +121,11 @@ Matrix<Scalar> symmetric(const Reduction<Scalar>& reduced, const Matrix<Scalar>&
 template <class Scalar>
 ReducedOperator<Scalar> fit_operator(const Reduction<Scalar>& reduced, const Layout& layout,
                                      const DmdOptions& options) {
-  const Matrix<Scalar> x = dense::columns(reduced.coordinates, layout.starts);
   const Matrix<Scalar> y = dense::columns(reduced.coordinates, layout.starts, layout.lag);
   ReducedOperator<Scalar> out = least_squares_operator(reduced, y, options.ridge);
-  if (options.variant == Variant::kForwardBackward) out.matrix = forward_backward(out.matrix, x, y);
+  if (options.variant == Variant::kForwardBackward)
+    out.matrix =
+        forward_backward(out.matrix, dense::columns(reduced.coordinates, layout.starts), y);
   if (options.variant == Variant::kSymmetric) out.matrix = symmetric(reduced, y);
   return out;
 }

@@ -133,8 +133,8 @@ class BasicDmd {
  private:
   BasicDmd(Matrix<Scalar> gram, Matrix<Scalar> factor, const Layout& layout,
            const DmdOptions& options);
-  void check(const DmdOptions& options) const;
-  void set_spectrum(std::vector<Complex> values, const Matrix<Complex>& vectors);
+  void check(const Matrix<Scalar>& gram, const DmdOptions& options) const;
+  void set_spectrum(std::vector<Complex> values, Matrix<Complex> vectors);
   std::vector<Complex> mode_coordinates(int64_t state) const;
   std::vector<Complex> coordinates_of(const std::vector<Scalar>& x_cross) const;
   std::pair<Matrix<Complex>, Matrix<Complex>> products(const Matrix<Complex>& weights) const;
@@ -152,7 +152,7 @@ class BasicDmd {
   bool joint_;  // total least squares
   Unstable unstable_;
   double constant_ = 0.0;       // square of the constant observable
-  Matrix<Scalar> gram_;         // of S
+  Matrix<Scalar> gram_;         // of S, where that is not states_gram_ and differences need it
   Matrix<Scalar> states_gram_;  // of the stacked states z
   Matrix<Scalar> basis_;        // pairs x directions: the reduced basis is X * basis_
   Matrix<Scalar> action_;       // pairs x directions: A maps the basis to Y * action_
