@@ -120,22 +120,36 @@ KOOPCORE_INLINE void subtract_outer(double* z, const double* weights, int64_t st
   }
 }
 
-// Gram-Schmidt from the first lane to the last, in place; twice is enough.
+// Gram-Schmidt from the first lane to the last, in place. Where a vector loses half of its square,
+// what is left is orthogonal to that many digits less: once more then; twice is enough.
 template <int kPacks>
 KOOPCORE_INLINE void orthonormalise(double* z, int64_t size, int64_t count) {
   constexpr int lanes = kPacks * kWidth;
-  for (int round = 0; round < 2; ++round)
+  double before[lanes];
+  Pack squares[kPacks] = {};
+  for (int64_t i = 0; i < size; ++i)
+    for (int p = 0; p < kPacks; ++p) {
+      Pack entry;
+      simd::load(entry, z + i * lanes + p * kWidth);
+      squares[p] += entry * entry;
+    }
+  for (int p = 0; p < kPacks; ++p) simd::store(before + p * kWidth, squares[p]);
+  bool again = true;
+  for (int round = 0; again && round < 2; ++round) {
+    again = false;
     for (int64_t l = 0; l < count; ++l) {
       Pack products[kPacks];
       double values[lanes];
       weighted_sum<kPacks>(z, z + l, lanes, 0, size, products);
       for (int p = 0; p < kPacks; ++p) simd::store(values + p * kWidth, products[p]);
       const double square = values[l];
+      again = again || !(square > 0.5 * before[l]);
       for (int64_t k = 0; k < lanes; ++k) values[k] = k > l && k < count ? values[k] / square : 0.0;
       values[l] = 1.0 - 1.0 / std::sqrt(square);
       for (int p = 0; p < kPacks; ++p) simd::load(products[p], values + p * kWidth);
       subtract_outer<kPacks>(z, z + l, lanes, 0, size, products);
     }
+  }
 }
 
 template <int kPacks>
