@@ -120,12 +120,9 @@ KOOPCORE_INLINE void subtract_outer(double* z, const double* weights, int64_t st
   }
 }
 
-// Gram-Schmidt from the first lane to the last, in place. Where a vector loses half of its square,
-// what is left is orthogonal to that many digits less: once more then; twice is enough.
 template <int kPacks>
-KOOPCORE_INLINE void orthonormalise(double* z, int64_t size, int64_t count) {
+KOOPCORE_INLINE void normalise(double* z, int64_t size) {
   constexpr int lanes = kPacks * kWidth;
-  double before[lanes];
   Pack squares[kPacks] = {};
   for (int64_t i = 0; i < size; ++i)
     for (int p = 0; p < kPacks; ++p) {
@@ -133,7 +130,26 @@ KOOPCORE_INLINE void orthonormalise(double* z, int64_t size, int64_t count) {
       simd::load(entry, z + i * lanes + p * kWidth);
       squares[p] += entry * entry;
     }
-  for (int p = 0; p < kPacks; ++p) simd::store(before + p * kWidth, squares[p]);
+  double scales[lanes];
+  for (int p = 0; p < kPacks; ++p) simd::store(scales + p * kWidth, squares[p]);
+  for (int l = 0; l < lanes; ++l) scales[l] = 1.0 / std::sqrt(scales[l]);
+  for (int p = 0; p < kPacks; ++p) simd::load(squares[p], scales + p * kWidth);
+  for (int64_t i = 0; i < size; ++i)
+    for (int p = 0; p < kPacks; ++p) {
+      Pack entry;
+      double* at = z + i * lanes + p * kWidth;
+      simd::load(entry, at);
+      entry *= squares[p];
+      simd::store(at, entry);
+    }
+}
+
+// Gram-Schmidt from the first lane to the last, in place. Vectors of eigenvalues that are not close
+// are nearly orthogonal, and once is enough; where one loses a hundredth of its square, twice is.
+template <int kPacks>
+KOOPCORE_INLINE void orthonormalise(double* z, int64_t size, int64_t count) {
+  constexpr int lanes = kPacks * kWidth;
+  normalise<kPacks>(z, size);
   bool again = true;
   for (int round = 0; again && round < 2; ++round) {
     again = false;
@@ -143,7 +159,7 @@ KOOPCORE_INLINE void orthonormalise(double* z, int64_t size, int64_t count) {
       weighted_sum<kPacks>(z, z + l, lanes, 0, size, products);
       for (int p = 0; p < kPacks; ++p) simd::store(values + p * kWidth, products[p]);
       const double square = values[l];
-      again = again || !(square > 0.5 * before[l]);
+      again = again || !(square > 0.99);
       for (int64_t k = 0; k < lanes; ++k) values[k] = k > l && k < count ? values[k] / square : 0.0;
       values[l] = 1.0 - 1.0 / std::sqrt(square);
       for (int p = 0; p < kPacks; ++p) simd::load(products[p], values + p * kWidth);

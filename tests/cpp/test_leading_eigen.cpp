@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <functional>
+
 #include "support.hpp"
 
 using namespace koopcore;
@@ -84,6 +86,34 @@ TEST_CASE("graded, clustered, indefinite, diagonal and badly scaled matrices") {
       for (int64_t i = 0; i < 48; ++i) scaled(i, j) *= scale;
     check_against_library(scaled, 9);
   }
+}
+
+TEST_CASE("spectra that are hard to search agree with the whole decomposition") {
+  const std::vector<std::function<double(int)>> spectra = {
+      [](int i) { return std::pow(0.8, i); },
+      [](int i) { return std::pow(0.5, i / 2) * (1.0 + 1e-8 * (i % 2)); },
+      [](int i) { return std::pow(0.5, i / 2) * (1.0 + 1e-13 * (i % 2)); },
+      [](int i) { return i == 0 ? 1.0 : 1e-8 * (1.0 - 0.01 * i); },  // noise below one mode
+      [](int i) { return i < 7 ? std::pow(0.1, i) : 2e-8 * (1.0 + 1.0 / i); },
+      [](int i) { return i < 5 ? 1.0 / (i + 1) : -1.0 / (i + 1); },
+      [](int i) { return -0.1 - 0.01 * i; },
+      [](int) { return 1.0; },
+      [](int i) { return i < 3 ? 1.0 : 0.0; },
+  };
+  for (const auto& spectrum : spectra)
+    for (const int n : {31, 63, 97}) {
+      std::vector<double> values;
+      for (int i = 0; i < n; ++i) values.push_back(spectrum(i));
+      for (const int64_t count : {1, 8, 9, 10, 17, 32})
+        if (3 * count <= n) check_against_library(with_values(values, 7), count);
+    }
+}
+
+TEST_CASE("eigenvalues next to the smallest numbers there are") {
+  Matrix<double> a = with_values({8.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.01}, 3);
+  for (int64_t j = 0; j < a.cols(); ++j)
+    for (int64_t i = 0; i < a.rows(); ++i) a(i, j) *= 1e-306;
+  check_against_library(a, 4);
 }
 
 TEST_CASE("values at the floor are left out, all of them for a zero matrix") {
