@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from koopcore import _core
+
 ROOT = Path(__file__).resolve().parents[1]
 # Tools and scipy-openblas32 of this environment, wherever pytest was started from.
 ENVIRONMENT = {
@@ -15,12 +17,12 @@ ENVIRONMENT = {
     "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
 }
 NO_BLAS = "No BLAS and LAPACK on this system"
+KERNEL_TESTS = "*kernels*,*gram*,*leading_eigen*,*window*,*sketch*,*grouped*"
 
 
 def run(*command, **options):
-    return subprocess.run(
-        [str(part) for part in command], text=True, capture_output=True, env=ENVIRONMENT, **options
-    )
+    options = {"env": ENVIRONMENT, "text": True, "capture_output": True} | options
+    return subprocess.run([str(part) for part in command], **options)
 
 
 def must(*command, **options):
@@ -46,15 +48,34 @@ def configure(source, build, *arguments):
     return result
 
 
-def test_cpp_tests_pass_under_sanitizers(tmp_path):
-    result = configure(ROOT, tmp_path, "--preset", "sanitize")
+LEVELS = ["base", "avx2", "avx512"]
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory):
+    """The C++ tests, built under sanitizers."""
+    build = tmp_path_factory.mktemp("sanitized")
+    result = configure(ROOT, build, "--preset", "sanitize")
     if "doctest" in result.stderr:
         pytest.skip("doctest not found, so the C++ tests did not run (Debian: doctest-dev)")
     assert result.returncode == 0, result.stderr
-    must("cmake", "--build", tmp_path)
-    output = must(tmp_path / "tests/cpp/koopcore_tests")
+    must("cmake", "--build", build)
+    return build / "tests/cpp/koopcore_tests"
+
+
+# The best level runs them all; the others what they change and what stands right on it.
+@pytest.mark.parametrize("level", LEVELS)
+def test_cpp_tests_pass_under_sanitizers(sanitized, level):
+    best = LEVELS.index(_core.instruction_set())
+    if LEVELS.index(level) > best:
+        pytest.skip(f"this processor goes up to {LEVELS[best]}")
+    sources = [] if level == LEVELS[best] else [f"--source-file={KERNEL_TESTS}"]
+    result = run(sanitized, *sources, env={**ENVIRONMENT, "KOOPCORE_SIMD": level})
+    output = result.stdout
+    assert result.returncode == 0, output[-4000:] + result.stderr[-4000:]
     assert "Status: SUCCESS" in output
     assert " 0 failed" in output
+    assert " 0 passed" not in output
 
 
 @pytest.mark.parametrize("blas", ["system", "scipy-openblas32"])
