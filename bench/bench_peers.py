@@ -74,7 +74,7 @@ def test_variant(benchmark, problem, snapshots, variant, who, fit):
 
             names["pydmd"] = pydmd
         rounds = {"rounds": 3, "warmup_rounds": 1} if ours else {"rounds": 1, "warmup_rounds": 0}
-        row = Row(f"variant:{variant}", problem, who, threads=1 if ours else Row.threads)
+        row = Row(f"variant:{variant}", problem, who)
         model = measure(benchmark, row, eval, fit, names, **rounds)
     leading = np.max(np.abs(np.exp(model.eigs) if "BOPDMD" in fit else model.eigs))
     package = "koopcore" if ours else "PyDMD"

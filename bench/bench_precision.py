@@ -54,7 +54,7 @@ def test_error(benchmark, case, who):
     def next_modes():
         return (two_modes(next(seeds), *CASES[case]),), {}
 
-    row = Row("precision", Problem(200_000, 40, np.dtype(CASES[case][0]).name, name=case), who, 1)
+    row = Row("precision", Problem(200_000, 40, np.dtype(CASES[case][0]).name, name=case), who)
     measure(benchmark, row, fit, rounds=SEEDS, warmup_rounds=0, setup=next_modes)
     benchmark.extra_info["errors"] = {"median": np.median(errors), "worst": max(errors)}
     # A squared ratio of 1e-20 is below the rounding of a float64 Gram matrix.

@@ -31,7 +31,7 @@ def series_of(m):
 
 
 def row_of(name, m, who):
-    return Row("rules", Problem(m, m, "float64", name=f"{name}-m={m}"), who, 1)
+    return Row("rules", Problem(m, m, "float64", name=f"{name}-m={m}"), who)
 
 
 @SIZES

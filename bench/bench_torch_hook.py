@@ -1,7 +1,7 @@
 """What the accelerator adds to a training step, and what a jump costs.
 
 The digits network (64-100-100-10) stands for small steps, a perceptron of 1e6 parameters for those
-that the goal is about, one of 1e7 for jumps. All on one torch thread.
+that the goal is about, one of 1e7 for jumps. All on one thread, of torch and of koopcore.
 """
 
 import numpy as np
@@ -10,16 +10,19 @@ import torch
 from measure import Problem, Row, measure
 from torch import nn
 
+import koopcore
 from koopcore.compare import workloads
 from koopcore.torch import KoopmanAccelerator
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    before = torch.get_num_threads()
+    before = torch.get_num_threads(), koopcore.num_threads()
     torch.set_num_threads(1)
+    koopcore.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(before[0])
+    koopcore.set_num_threads(before[1])
 
 
 def _perceptron(width, inputs):

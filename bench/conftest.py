@@ -76,8 +76,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
-    """Record the BLAS and its threads beside the CPU."""
+    """Record the BLAS and the threads beside the CPU."""
     machine_info["blas"] = koopcore._core.blas_name()
-    machine_info["blas_threads"] = koopcore.num_threads()
+    machine_info["threads"] = koopcore.num_threads()
     machine_info["cores"] = CORES
     machine_info["machine"] = platform.machine()
