@@ -27,8 +27,8 @@ class GroupedDMD:
     rank, tol, variant, exact, affine, delays, ridge, constraint, unstable, dt
         As in `DMD`, for each segment; ``rank="cv"`` and ``variant="optimized"`` are not offered.
     n_threads : int, optional
-        Threads that share the segments. Default: `koopcore.num_threads`. These threads are the
-        core's own; each calls the BLAS, so leave that at one thread when this is more than one.
+        Threads that share the segments; results do not depend on it. Default:
+        `koopcore.num_threads`.
 
     Examples
     --------

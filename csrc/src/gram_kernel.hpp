@@ -1,7 +1,7 @@
 #pragma once
 // Products of tall columns. A few hundred rows of all columns are brought into a panel of float64
 // that stays in the second-level cache, and multiplied there: a column is widened once and read
-// many times. (Widening in registers, at every use, takes twice as long.)
+// many times. (Widening in registers, at every use, costs a tenth of the speed.)
 
 #include <algorithm>
 #include <cstdint>

@@ -40,12 +40,28 @@ constexpr int kLanesOf = sizeof(Pack) / sizeof(std::declval<Pack>()[0]);
 
 // By reference: vectors as arguments or results would tie these to one calling convention.
 
+// to = from, lane by lane, in the type of `to`. GCC makes four instructions of a conversion between
+// eight floats and eight doubles, which the processor has one for: those are spelled out.
+template <class From, class To>
+KOOPCORE_INLINE void convert(const From& from, To& to) {
+  to = __builtin_convertvector(from, To);
+}
+
+#if defined(KOOPCORE_X86)
+KOOPCORE_INLINE void convert(const Vector<8, float>::Pack& from, Vector<8>::Pack& to) {
+  asm("vcvtps2pd %1, %0" : "=v"(to) : "vm"(from));
+}
+KOOPCORE_INLINE void convert(const Vector<8>::Pack& from, Vector<8, float>::Pack& to) {
+  asm("vcvtpd2ps %1, %0" : "=v"(to) : "v"(from));
+}
+#endif
+
 /// As many numbers as the pack has lanes, in the pack's type.
 template <class Pack, class Number>
 KOOPCORE_INLINE void load(Pack& out, const Number* from) {
   typename Vector<kLanesOf<Pack>, Number>::Pack numbers;
   std::memcpy(&numbers, from, sizeof(numbers));
-  out = __builtin_convertvector(numbers, Pack);
+  convert(numbers, out);
 }
 
 template <class Pack>
@@ -56,13 +72,13 @@ KOOPCORE_INLINE void load(Pack& out, const BFloat16* from) {
   std::memcpy(&halves, from, sizeof(halves));
   const auto words = __builtin_convertvector(halves, typename Vector<lanes, uint32_t>::Pack) << 16;
   std::memcpy(&numbers, &words, sizeof(numbers));
-  out = __builtin_convertvector(numbers, Pack);
+  convert(numbers, out);
 }
 
 template <class Pack, class Number>
 KOOPCORE_INLINE void store(Number* to, const Pack& values) {
-  const auto numbers =
-      __builtin_convertvector(values, typename Vector<kLanesOf<Pack>, Number>::Pack);
+  typename Vector<kLanesOf<Pack>, Number>::Pack numbers;
+  convert(values, numbers);
   std::memcpy(to, &numbers, sizeof(numbers));
 }
 
