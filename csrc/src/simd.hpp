@@ -47,7 +47,7 @@ KOOPCORE_INLINE void convert(const From& from, To& to) {
   to = __builtin_convertvector(from, To);
 }
 
-#if defined(KOOPCORE_X86)
+#if defined(KOOPCORE_X86) && !defined(__clang__)
 KOOPCORE_INLINE void convert(const Vector<8, float>::Pack& from, Vector<8>::Pack& to) {
   asm("vcvtps2pd %1, %0" : "=v"(to) : "vm"(from));
 }
