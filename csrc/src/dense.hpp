@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <complex>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <vector>
@@ -128,6 +129,20 @@ Matrix<Scalar> pseudo_inverse(Matrix<Scalar> a, double rcond) {
       s.right(i, j) = sigma > rcond * s.values[0] ? s.right(i, j) / sigma : Scalar(0.0);
     }
   return multiply(Op::kAdjoint, s.right, Op::kAdjoint, s.left);
+}
+
+template <class Scalar>
+bool all_finite(const Matrix<Scalar>& a) {
+  const double* const numbers = reinterpret_cast<const double*>(a.view().data);
+  const int64_t count = a.rows() * a.cols() * static_cast<int64_t>(sizeof(Scalar) / sizeof(double));
+  uint64_t any = 0;  // no branch, so that it vectorises
+  for (int64_t i = 0; i < count; ++i) {
+    const double nothing = numbers[i] - numbers[i];  // or NaN
+    uint64_t bits;
+    std::memcpy(&bits, &nothing, sizeof(bits));
+    any |= bits;
+  }
+  return any == 0;
 }
 
 template <class Scalar>

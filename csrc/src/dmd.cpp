@@ -30,27 +30,17 @@ bool has_exact_modes(const DmdOptions& options) {
          (options.variant == Variant::kStandard || options.variant == Variant::kTotalLeastSquares);
 }
 
-// Up to the condition number where elimination is as good as a decomposition, that; square or not.
-Matrix<std::complex<double>> inverse_of(const Matrix<std::complex<double>>& vectors) {
-  if (vectors.rows() == vectors.cols()) {
-    Matrix<std::complex<double>> inverse = small_inverse(vectors);
-    if (condition_bound(vectors, inverse) < kWellConditioned) return inverse;
-  }
+// Up to the condition number where elimination is as good as a decomposition, what that has found;
+// `vectors` need not be square.
+Matrix<std::complex<double>> inverse_of(const Matrix<std::complex<double>>& vectors,
+                                        Matrix<std::complex<double>> eliminated) {
+  if (condition_bound(vectors, eliminated) < kWellConditioned) return eliminated;
   return dense::pseudo_inverse(vectors, kRcond);
-}
-
-bool all_finite(const Matrix<double>& a) {
-  const double* const values = a.view().data;
-  int finite = 1;  // no early exit, so that it vectorises
-  for (int64_t i = 0; i < a.rows() * a.cols(); ++i)
-    finite &= std::abs(values[i]) <= std::numeric_limits<double>::max();
-  return finite != 0;
 }
 
 template <class Scalar>
 void require_finite(const Matrix<Scalar>& a) {
-  if constexpr (std::is_same_v<Scalar, double>)
-    if (all_finite(a)) return;
+  if (dense::all_finite(a)) return;
   for (int64_t j = 0; j < a.cols(); ++j)
     for (int64_t i = 0; i < a.rows(); ++i)
       KOOPCORE_REQUIRE(std::isfinite(std::abs(a(i, j))))
@@ -98,10 +88,11 @@ BasicDmd<Scalar>::BasicDmd(Matrix<Scalar> gram, Matrix<Scalar> factor, const Lay
   singular_values_ = std::move(reduced.singular_values);
   all_singular_values_ = reduced.complete;
 
-  blas::Eigen eigen = detail::diagonalise(op.matrix);
-  if (options.constraint != Constraint::kNone) detail::constrain(eigen, options.constraint);
-  detail::sort_spectrum(eigen);
-  set_spectrum(std::move(eigen.values), std::move(eigen.vectors));
+  detail::Spectrum spectrum = detail::diagonalise(op.matrix);
+  if (options.constraint != Constraint::kNone) detail::constrain(spectrum, options.constraint);
+  detail::sort_spectrum(spectrum);
+  set_spectrum(std::move(spectrum.values), std::move(spectrum.vectors),
+               std::move(spectrum.inverse));
 }
 
 template <class Scalar>
@@ -145,10 +136,11 @@ void BasicDmd<Scalar>::check(const Matrix<Scalar>& gram, const DmdOptions& optio
 
 // Eigenvectors in the reduced basis become modes, their inverse, and the state to start from.
 template <class Scalar>
-void BasicDmd<Scalar>::set_spectrum(std::vector<Complex> values, Matrix<Complex> vectors) {
+void BasicDmd<Scalar>::set_spectrum(std::vector<Complex> values, Matrix<Complex> vectors,
+                                    Matrix<Complex> eliminated) {
   eigenvalues_ = std::move(values);
   vectors_ = std::move(vectors);
-  left_ = inverse_of(vectors_);
+  left_ = inverse_of(vectors_, std::move(eliminated));
   mode_weights_ = dense::times_complex(exact_ ? action_ : basis_, vectors_);
   start_ = mode_coordinates(states() - 1);
 }
@@ -173,7 +165,8 @@ BasicDmd<Scalar> BasicDmd<Scalar>::with_spectrum(const std::vector<Complex>& eig
       << " directions";
   BasicDmd out = *this;
   out.exact_ = false;
-  out.set_spectrum(eigenvalues, dense::copy_of(vectors));
+  Matrix<Complex> own = dense::copy_of(vectors), inverse = small_inverse(own);
+  out.set_spectrum(eigenvalues, std::move(own), std::move(inverse));
   if (!start.empty()) out.start_ = start;
   return out;
 }
@@ -187,7 +180,8 @@ BasicDmd<Scalar> BasicDmd<Scalar>::restricted(const std::vector<int64_t>& kept) 
     values.push_back(eigenvalues_[at(i)]);
   }
   BasicDmd out = *this;
-  out.set_spectrum(std::move(values), dense::columns(vectors_, kept));
+  Matrix<Complex> own = dense::columns(vectors_, kept), inverse = small_inverse(own);
+  out.set_spectrum(std::move(values), std::move(own), std::move(inverse));
   return out;
 }
 

@@ -12,6 +12,7 @@ using Complex = std::complex<double>;
 // Real and imaginary parts lie apart, so that the inner loops vectorise.
 Matrix<Complex> small_inverse(const Matrix<Complex>& matrix) {
   const int64_t r = matrix.rows(), width = 2 * r;
+  if (matrix.cols() != r) return {};
   Matrix<double> re(width, r), im(width, r);  // row i of [matrix, identity] in column i
   for (int64_t i = 0; i < r; ++i) {
     for (int64_t j = 0; j < r; ++j) {

@@ -7,8 +7,8 @@
 
 namespace koopcore {
 
-/// Empty for a singular matrix. Gauss-Jordan with pivoting: for some ten columns LAPACK's least
-/// squares take ten times as long, nearly all of it overhead.
+/// Empty for a matrix that is singular or not square. Gauss-Jordan with pivoting: for some ten
+/// columns LAPACK's least squares take ten times as long, nearly all of it overhead.
 Matrix<std::complex<double>> small_inverse(const Matrix<std::complex<double>>& matrix);
 
 /// A bound on the condition number of `matrix`, whose inverse this is; infinite if that is empty.

@@ -19,52 +19,63 @@ namespace {
 // An eigenvector matrix this close to singular belongs to a defective operator.
 constexpr double kDefective = 1e-10;
 
-bool is_defective(const Matrix<Complex>& vectors) {
-  if (condition_bound(vectors, small_inverse(vectors)) < 0.1 / kDefective) return false;
+bool is_defective(const Spectrum& spectrum) {
+  const Matrix<Complex>& vectors = spectrum.vectors;
+  if (condition_bound(vectors, spectrum.inverse) < 0.1 / kDefective) return false;
   Matrix<Complex> overwritten = vectors, unused(vectors.rows(), 1);
   return blas::least_squares(overwritten.view(), unused.view(), kDefective) < vectors.cols();
 }
 
-void keep(blas::Eigen& eigen, const std::vector<int64_t>& order) {
+template <class Scalar>
+Spectrum spectrum_of(Matrix<Scalar> op) {
+  blas::Eigen eigen = blas::general_eigen(op.view());
+  Matrix<Complex> inverse = small_inverse(eigen.vectors);
+  return {std::move(eigen.values), std::move(eigen.vectors), std::move(inverse)};
+}
+
+void keep(Spectrum& spectrum, const std::vector<int64_t>& order) {
   std::vector<Complex> values;
-  for (const int64_t from : order) values.push_back(eigen.values[at(from)]);
-  eigen.vectors = dense::columns(eigen.vectors, order);
-  eigen.values = std::move(values);
+  for (const int64_t from : order) values.push_back(spectrum.values[at(from)]);
+  spectrum.values = std::move(values);
+  spectrum.vectors = dense::columns(spectrum.vectors, order);
+  spectrum.inverse =
+      spectrum.vectors.rows() == spectrum.vectors.cols() && spectrum.inverse.rows() > 0
+          ? dense::rows(spectrum.inverse, order)
+          : Matrix<Complex>();
 }
 
 }  // namespace
 
 template <class Scalar>
-blas::Eigen diagonalise(const Matrix<Scalar>& op) {
-  Matrix<Scalar> overwritten = op;
-  blas::Eigen eigen = blas::general_eigen(overwritten.view());
+Spectrum diagonalise(const Matrix<Scalar>& op) {
+  Spectrum spectrum = spectrum_of(op);
   // What rounding has made of an eigenvalue 0 would explode in negative powers.
   const double rounding = 4.0 * kEps * static_cast<double>(op.rows()) * dense::frobenius_norm(op);
-  for (Complex& value : eigen.values)
+  for (Complex& value : spectrum.values)
     if (std::abs(value) <= rounding) value = 0.0;
-  if (!is_defective(eigen.vectors)) return eigen;
+  if (!is_defective(spectrum)) return spectrum;
   const double size = kDefective * dense::frobenius_norm(op);
   std::minstd_rand generator;  // always the same sequence: fits are reproducible
   std::uniform_real_distribution<double> uniform(-1.0, 1.0);
-  overwritten = op;
+  Matrix<Scalar> moved = op;
   for (int64_t j = 0; j < op.cols(); ++j)
-    for (int64_t i = 0; i < op.rows(); ++i) overwritten(i, j) += size * uniform(generator);
-  return blas::general_eigen(overwritten.view());
+    for (int64_t i = 0; i < op.rows(); ++i) moved(i, j) += size * uniform(generator);
+  return spectrum_of(std::move(moved));
 }
 
-void sort_spectrum(blas::Eigen& eigen) {
-  std::vector<int64_t> order(eigen.values.size());
+void sort_spectrum(Spectrum& spectrum) {
+  std::vector<int64_t> order(spectrum.values.size());
   std::iota(order.begin(), order.end(), int64_t{0});
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return std::abs(eigen.values[at(a)]) > std::abs(eigen.values[at(b)]);
+    return std::abs(spectrum.values[at(a)]) > std::abs(spectrum.values[at(b)]);
   });
-  keep(eigen, order);
+  keep(spectrum, order);
 }
 
-void constrain(blas::Eigen& eigen, Constraint constraint) {
+void constrain(Spectrum& spectrum, Constraint constraint) {
   std::vector<int64_t> kept;
-  for (size_t i = 0; i < eigen.values.size(); ++i) {
-    Complex& value = eigen.values[i];
+  for (size_t i = 0; i < spectrum.values.size(); ++i) {
+    Complex& value = spectrum.values[i];
     const double modulus = std::abs(value);
     if (constraint == Constraint::kReal) value = value.real();
     if (constraint == Constraint::kStable && modulus > 1.0) value /= modulus;
@@ -72,7 +83,7 @@ void constrain(blas::Eigen& eigen, Constraint constraint) {
     if (constraint != Constraint::kUnitCircle || modulus > 0.0)
       kept.push_back(static_cast<int64_t>(i));
   }
-  keep(eigen, kept);
+  keep(spectrum, kept);
 }
 
 Complex stabilise(Complex& eigenvalue, Unstable unstable, bool exact) {
@@ -104,7 +115,7 @@ Complex geometric_sum(Complex lambda, double h) {
   return expm1 / delta;
 }
 
-template blas::Eigen diagonalise(const Matrix<double>&);
-template blas::Eigen diagonalise(const Matrix<Complex>&);
+template Spectrum diagonalise(const Matrix<double>&);
+template Spectrum diagonalise(const Matrix<Complex>&);
 
 }  // namespace koopcore::detail

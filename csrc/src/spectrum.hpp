@@ -6,17 +6,23 @@
 
 namespace koopcore::detail {
 
+struct Spectrum {
+  std::vector<std::complex<double>> values;
+  Matrix<std::complex<double>> vectors;
+  Matrix<std::complex<double>> inverse;  ///< of the vectors, or empty where elimination finds none
+};
+
 /// Eigenvectors that can be used as coordinates. A defective operator is moved by about 1e-10 of
 /// its norm first: powers of the moved operator are that close to its own, while its eigenvectors
 /// are independent ("approximate diagonalisation").
 template <class Scalar>
-blas::Eigen diagonalise(const Matrix<Scalar>& op);
+Spectrum diagonalise(const Matrix<Scalar>& op);
 
 /// By falling modulus; of a conjugate pair the one with Im > 0 first.
-void sort_spectrum(blas::Eigen& eigen);
+void sort_spectrum(Spectrum& spectrum);
 
 /// Moves eigenvalues to the nearest admissible ones; kUnitCircle drops zeros and their vectors.
-void constrain(blas::Eigen& eigen, Constraint constraint);
+void constrain(Spectrum& spectrum, Constraint constraint);
 
 /// Moves an eigenvalue outside the unit circle to where a forecast uses it. Returns the factor of
 /// the mode's weight: 0 where it is dropped; exact modes have one step with the eigenvalue as

@@ -47,7 +47,7 @@ Matrix<Complex> difference(const Matrix<Complex>& a, const Matrix<Complex>& b) {
 // the iterate. Where two eigenvalues nearly cancel, the roots are a continuum, and the damped step
 // stays close to where it is.
 Matrix<Complex> newton_step(const Matrix<Complex>& root, const Matrix<Complex>& residual) {
-  const blas::Eigen eigen = diagonalise(root);
+  const Spectrum eigen = diagonalise(root);
   const Matrix<Complex> inverse = dense::pseudo_inverse(eigen.vectors, 1e-14);
   Matrix<Complex> step = multiply(inverse, multiply(residual, eigen.vectors));
   double largest = 0.0;

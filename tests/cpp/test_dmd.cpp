@@ -163,6 +163,31 @@ TEST_CASE("a defective operator is forecast all the same") {
         doctest::Approx((ab(4, 0) + 12.0 * ab(4, 1)) * std::pow(0.9, 12.0)).epsilon(1e-6));
 }
 
+TEST_CASE("a Gram matrix is refused wherever it is not finite") {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const Matrix<double> good = gram_of(decaying_modes<double>(12, 7, {0.9, 0.5}));
+  for (const double bad : {infinity, -infinity, std::numeric_limits<double>::quiet_NaN()})
+    for (const int64_t at : {0, 3, 48}) {
+      Matrix<double> gram = good;
+      Matrix<std::complex<double>> imaginary(7, 7);
+      std::copy_n(good.view().data, 49, imaginary.view().data);
+      gram.view().data[at] = bad;
+      imaginary.view().data[at] = {0.0, bad};
+      const std::string where =
+          "not finite at (" + std::to_string(at % 7) + ", " + std::to_string(at / 7) + ")";
+      CHECK_THROWS_WITH_AS(Dmd(gram.view(), {}, {}), doctest::Contains(where.c_str()), Error);
+      CHECK_THROWS_WITH_AS(ComplexDmd(imaginary.view(), {}, {}), doctest::Contains(where.c_str()),
+                           Error);
+    }
+  Matrix<double> tiny(7, 7), huge = good;  // denormal and large numbers are finite
+  for (int64_t i = 0; i < 49; ++i) {
+    tiny.view().data[i] = good.view().data[i] * 1e-310;
+    huge.view().data[i] *= 1e290;
+  }
+  CHECK(Dmd(tiny.view(), {}, {}).rank() >= 2);
+  CHECK(Dmd(huge.view(), {}, {}).rank() == 2);
+}
+
 TEST_CASE("bad input is refused with its values") {
   const Matrix<double> g = gram_of(decaying_modes<double>(20, 4, {0.9}));
   DmdOptions options;

@@ -64,6 +64,62 @@ TEST_CASE_TEMPLATE("each group is the Dmd of its rows, on any number of threads"
   }
 }
 
+// Modes of many sizes above noise; one group of denormal numbers, one of zeros, one of rank 1.
+template <class T>
+Matrix<T> mixed_groups(const std::vector<Segment>& segments, int64_t cols) {
+  Matrix<T> x(segments.back().stop, cols);
+  for (size_t g = 0; g < segments.size(); ++g) {
+    const Segment& s = segments[g];
+    const std::vector<double> rates =
+        g == 3 ? std::vector<double>{0.9} : std::vector<double>{0.98, 0.9, -0.8, 0.5};
+    const Matrix<T> signal = support::decaying_modes<T>(s.rows(), cols, rates);
+    const Matrix<T> noise = random_matrix<T>(s.rows(), cols, static_cast<unsigned>(g));
+    const double scale =
+        g == 1 ? 4.0 * static_cast<double>(std::numeric_limits<T>::min()) : (g == 2 ? 0.0 : 1.0);
+    for (int64_t j = 0; j < cols; ++j)
+      for (int64_t i = 0; i < s.rows(); ++i) {
+        const double value = signal(i, j) + (g == 3 ? 0.0 : 1e-3) * noise(i, j);
+        x(s.start + i, j) = static_cast<T>(scale * value);
+      }
+  }
+  return x;
+}
+
+TEST_CASE_TEMPLATE("a group's fit is the same to the bit in any company, order and thread", T,
+                   float, double) {
+  DmdOptions options;
+  options.max_rank = 6;
+  for (const int64_t groups : {1, 7, 8, 9}) {
+    std::vector<Segment> segments;
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t start = g == 0 ? 0 : segments.back().stop;
+      segments.push_back({start, start + 40 + 31 * (g % 3)});
+    }
+    const Matrix<T> x = mixed_groups<T>(segments, 33);
+    std::vector<Segment> backward(segments.rbegin(), segments.rend());
+    const GroupedDmd one(strided(x.view()), segments, {}, options, 1);
+    const GroupedDmd three(strided(x.view()), segments, {}, options, 3);
+    const GroupedDmd reversed(strided(x.view()), backward, {}, options, 2);
+    const Matrix<double> together = one.forecast({2.5}), again = reversed.forecast({2.5});
+    CHECK(support::largest_difference(together, three.forecast({2.5})) == 0.0);
+    for (int64_t g = 0; g < groups; ++g) {
+      const GroupedDmd alone(strided(x.view()), {segments[static_cast<size_t>(g)]}, {}, options, 1);
+      CHECK(one.eigenvalues(g) == alone.eigenvalues(0));
+      CHECK(one.eigenvalues(g) == reversed.eigenvalues(groups - 1 - g));
+      const Matrix<double> own = alone.forecast({2.5});
+      for (int64_t i = 0; i < 33; ++i) {
+        CHECK(together(i, g) == own(i, 0));
+        CHECK(together(i, g) == again(i, groups - 1 - g));
+      }
+    }
+    if (groups > 3) {
+      CHECK(one.rank(2) == 0);
+      CHECK(std::abs(one.eigenvalues(3)[0] - 0.9) < 1e-3);
+    }
+    CHECK(std::abs(one.eigenvalues(0)[0] - 0.98) < 2e-2);
+  }
+}
+
 TEST_CASE("rows in no segment stay; segments come in any order") {
   const Matrix<double> x = stacked<double>(2, 10, 8);
   const GroupedDmd grouped(strided(x.view()), {{12, 18}, {1, 9}}, {}, {}, 2);

@@ -134,7 +134,8 @@ class BasicDmd {
   BasicDmd(Matrix<Scalar> gram, Matrix<Scalar> factor, const Layout& layout,
            const DmdOptions& options);
   void check(const Matrix<Scalar>& gram, const DmdOptions& options) const;
-  void set_spectrum(std::vector<Complex> values, Matrix<Complex> vectors);
+  void set_spectrum(std::vector<Complex> values, Matrix<Complex> vectors,
+                    Matrix<Complex> eliminated);
   std::vector<Complex> mode_coordinates(int64_t state) const;
   std::vector<Complex> coordinates_of(const std::vector<Scalar>& x_cross) const;
   std::pair<Matrix<Complex>, Matrix<Complex>> products(const Matrix<Complex>& weights) const;
