@@ -4,25 +4,62 @@
 // to date only when asked for, all pending snapshots in one pass: a push costs one copy of the
 // state, and the update is a matrix multiply instead of memory-bound vector products.
 
+#include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
+#include "koopcore/error.hpp"
 #include "koopcore/gram.hpp"
 #include "koopcore/matrix_view.hpp"
 
 namespace koopcore {
 
+namespace detail {
+template <class T>
+class WindowColumns;
+}
+
+struct WindowOptions {
+  /// Differences are rounded to bfloat16, for half of the memory; T = float only. A number that was
+  /// pushed is off by up to 2^-8 of its distance from the reference, which stays within twice the
+  /// diameter of the window: once per `capacity` pushes, if not asked before, the Gram matrix is
+  /// brought up to date to see to that. Gram matrices and combinations are those of the rounded
+  /// snapshots, as exact as ever.
+  bool bfloat16 = false;
+  /// If not empty, the folder of a file that holds the differences in the place of memory. The file
+  /// has no name: the system removes it with the window, even if the process is killed. A forked
+  /// child may not use the window.
+  std::string memory_map;
+  /// Threads of each call; 0: num_threads(). Results do not depend on it.
+  int n_threads = 0;
+};
+
+/// The file of a memory-mapped window cannot be made; `code` is the system's errno.
+class FileError : public Error {
+ public:
+  FileError(const std::string& what, int code) : Error(what), code_(code) {}
+  int code() const { return code_; }
+
+ private:
+  int code_;
+};
+
 /// A state is one vector or several disjoint segments (the tensors of a model) that the caller
-/// need not concatenate. After construction nothing allocates. Every call locks the object.
+/// need not concatenate. After construction nothing allocates, up to 256 snapshots. Every call
+/// locks the object.
 template <class T>
 class SnapshotWindow {
  public:
   /// `segment_sizes`: how many numbers each segment of the state has; `capacity` >= 2 snapshots.
-  /// Memory: state size * (capacity + 2) numbers.
-  SnapshotWindow(std::vector<int64_t> segment_sizes, int64_t capacity);
+  /// Memory: state size * (capacity + 2) numbers, all but one state of it as the options say.
+  SnapshotWindow(std::vector<int64_t> segment_sizes, int64_t capacity,
+                 const WindowOptions& options = {});
+  ~SnapshotWindow();
 
   /// Appends one snapshot; the oldest leaves once `capacity` are held. Cost: one pass over the
-  /// state. Throws on a non-finite value and then leaves the window as it was.
+  /// state. Throws on a value that is not finite, or whose difference from the reference is not as
+  /// it is stored, and then leaves the window as it was.
   void push(const T* const* segments);
 
   /// Appends the columns of `block` (state size x count), oldest first. All or none of them.
@@ -39,8 +76,9 @@ class SnapshotWindow {
   /// Forgets all snapshots; the next one becomes the reference.
   void clear();
 
-  /// All there is, for files: the ring with its reference, and the rest as float64 numbers. A
-  /// window restored into an object made alike goes on with the same bits.
+  /// All there is, for files: the reference and the ring, and the rest as float64 numbers. A
+  /// window restored into an object made alike goes on with the same bits. Numbers in bfloat16 are
+  /// widened.
   struct State {
     Matrix<T> columns;
     std::vector<double> numbers;
@@ -49,30 +87,30 @@ class SnapshotWindow {
   void restore(MatrixView<const T> columns, const std::vector<double>& numbers);
 
   int64_t size() const;
-  int64_t capacity() const { return slots_ - 1; }
+  int64_t capacity() const { return capacity_; }
   int64_t state_size() const { return state_size_; }
   const std::vector<int64_t>& segment_sizes() const { return segment_sizes_; }
 
  private:
-  // storage_ holds the reference in column 0 and the ring of differences behind it.
-  MatrixView<T> columns() { return {storage_.data(), state_size_, slots_ + 1, state_size_}; }
-  int64_t column_of(int64_t age_order) const { return 1 + (start_ + age_order) % slots_; }
-  template <class SegmentAt>
-  void append(SegmentAt segment_at);
+  // A refused push only ever spoils the spare slot of the ring. Column 0 of column_gram_ is the
+  // reference, the others are the slots.
+  int64_t slots() const { return capacity_ + 1; }
+  int64_t column_of(int64_t age_order) const { return 1 + (start_ + age_order) % slots(); }
+  void append(const T* const* segments);
   void collect_pending();
+  void update_pending();
   void update();
   bool drifted() const;
-  void rebase();
 
   std::vector<int64_t> segment_sizes_;
   int64_t state_size_;
-  int64_t slots_;      // capacity + 1: a refused push only ever spoils the spare one
+  int64_t capacity_;
   int64_t start_ = 0;  // slot of the oldest snapshot
   int64_t size_ = 0;
   int64_t pending_ = 0;  // newest snapshots whose Gram entries are not computed yet
   bool reference_pending_ = false;
-  std::vector<T> storage_;
-  Matrix<double> column_gram_;  // of the columns of storage_
+  std::unique_ptr<detail::WindowColumns<T>> columns_;
+  Matrix<double> column_gram_;
   GramWorkspace work_;
   std::vector<ColumnRange> changed_;
   mutable std::mutex mutex_;

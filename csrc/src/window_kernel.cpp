@@ -1,0 +1,170 @@
+#include "window_kernel.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include "float_bits.hpp"
+#include "simd.hpp"
+
+namespace koopcore::detail {
+namespace {
+
+// Rows of all columns that a change of the reference takes at a time: what they share stays in the
+// first-level cache.
+constexpr int64_t kPanel = 1024;
+constexpr size_t kLine = 64;
+
+// Of a difference as it is stored; of bfloat16, infinite by rounding or as it was. On bits, so that
+// the loops vectorise.
+template <class T>
+KOOPCORE_INLINE bool is_finite(T difference, T) {
+  return exponent_field(difference) != Bits<T>::exponent;
+}
+KOOPCORE_INLINE bool is_finite(float difference, BFloat16 stored) {
+  constexpr uint16_t exponent = Bits<float>::exponent >> 16;
+  return (stored.bits & exponent) != exponent &&
+         exponent_field(difference) != Bits<float>::exponent;
+}
+
+// Whole cache lines are written without having been read: memory is busy with two numbers less for
+// each that is stored. A push into a ring beyond the caches takes a tenth to a fifth less time.
+inline void write_past_caches(const void* from, void* to, size_t bytes) {
+#if defined(__SSE2__)
+  constexpr size_t kPack = sizeof(__m128i);
+  const auto* const source = static_cast<const __m128i*>(from);
+  auto* const target = static_cast<__m128i*>(to);
+  for (size_t i = 0; i < bytes / kPack; ++i)
+    _mm_stream_si128(target + i, _mm_load_si128(source + i));
+  const size_t done = bytes / kPack * kPack;
+  std::memcpy(static_cast<char*>(to) + done, static_cast<const char*>(from) + done, bytes - done);
+#else
+  std::memcpy(to, from, bytes);
+#endif
+}
+
+// Orders what was written so before all that follows.
+inline void finish_writes() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+template <class Stored>
+int64_t rows_to_next_line(const Stored* at) {
+  const auto behind = reinterpret_cast<uintptr_t>(at) % kLine;
+  return static_cast<int64_t>((kLine - behind) % kLine / sizeof(Stored));
+}
+
+template <class T, class Stored>
+KOOPCORE_INLINE bool subtract_panel(const T* x, const T* reference, Stored* out, int64_t rows) {
+  typename Bits<T>::Word bad = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    const T difference = x[i] - reference[i];
+    const Stored stored(difference);
+    bad |= is_finite(difference, stored) ? 0u : 1u;
+    out[i] = stored;
+  }
+  return bad == 0;
+}
+
+template <class T, class Stored>
+KOOPCORE_INLINE void subtract_in(const T* x, const T* reference, Stored* out, int64_t size,
+                                 bool past_caches, bool& finite) {
+  if (!past_caches) {
+    finite = subtract_panel(x, reference, out, size);
+    return;
+  }
+  alignas(kLine) Stored panel[kPanel / 2];
+  int64_t row = std::min(rows_to_next_line(out), size);
+  finite = subtract_panel(x, reference, out, row);
+  for (; row < size; row += kPanel / 2) {
+    const int64_t rows = std::min(kPanel / 2, size - row);
+    finite &= subtract_panel(x + row, reference + row, panel, rows);
+    write_past_caches(panel, out + row, static_cast<size_t>(rows) * sizeof(Stored));
+  }
+  finish_writes();
+}
+
+template <class T, class Stored>
+KOOPCORE_INLINE void look_at(const T* x, const T* reference, int64_t size, const Stored*,
+                             bool& finite) {
+  typename Bits<T>::Word bad = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    const T difference = x[i] - reference[i];
+    bad |= is_finite(difference, Stored(difference)) ? 0u : 1u;
+  }
+  finite = bad == 0;
+}
+
+template <class T, class Stored>
+KOOPCORE_INLINE void rebase_in(T* reference, Stored* const* columns, int64_t count, int64_t size) {
+  T shift[kPanel], error[kPanel];
+  for (int64_t row = 0; row < size; row += kPanel) {
+    const int64_t rows = std::min(kPanel, size - row);
+    T* const base = reference + row;
+    const Stored* const newest = columns[count - 1] + row;
+    for (int64_t i = 0; i < rows; ++i) {
+      const T old = base[i], moved = static_cast<T>(newest[i]);
+      const T sum = old + moved;
+      const T back = sum - old;
+      error[i] = (old - (sum - back)) + (moved - back);
+      shift[i] = moved;
+      base[i] = sum;
+    }
+    for (int64_t k = 0; k < count; ++k) {
+      Stored* const column = columns[k] + row;
+      for (int64_t i = 0; i < rows; ++i)
+        column[i] = Stored((static_cast<T>(column[i]) - shift[i]) + error[i]);
+    }
+  }
+}
+
+#define KOOPCORE_WINDOW_LOOPS(T, Stored)                                                           \
+  KOOPCORE_PER_PROCESSOR(                                                                          \
+      run_subtract,                                                                                \
+      (const T* x, const T* reference, Stored* out, int64_t size, bool past_caches, bool& finite), \
+      (x, reference, out, size, past_caches, finite), subtract_in)                                 \
+  KOOPCORE_PER_PROCESSOR(                                                                          \
+      run_look, (const T* x, const T* reference, int64_t size, const Stored* type, bool& finite),  \
+      (x, reference, size, type, finite), look_at)                                                 \
+  KOOPCORE_PER_PROCESSOR(run_rebase,                                                               \
+                         (T * reference, Stored* const* columns, int64_t count, int64_t size),     \
+                         (reference, columns, count, size), rebase_in)
+KOOPCORE_WINDOW_LOOPS(float, float)
+KOOPCORE_WINDOW_LOOPS(float, BFloat16)
+KOOPCORE_WINDOW_LOOPS(double, double)
+
+}  // namespace
+
+template <class T, class Stored>
+bool subtract(const T* x, const T* reference, Stored* out, int64_t size, bool past_caches) {
+  bool finite = true;
+  run_subtract(x, reference, out, size, past_caches, finite);
+  return finite;
+}
+
+template <class T, class Stored>
+bool differences_are_finite(const T* x, const T* reference, int64_t size) {
+  bool finite = true;
+  run_look(x, reference, size, static_cast<const Stored*>(nullptr), finite);
+  return finite;
+}
+
+template <class T, class Stored>
+void rebase(T* reference, Stored* const* columns, int64_t count, int64_t size) {
+  run_rebase(reference, columns, count, size);
+}
+
+#define KOOPCORE_INSTANTIATE(T, Stored)                                          \
+  template bool subtract<T, Stored>(const T*, const T*, Stored*, int64_t, bool); \
+  template bool differences_are_finite<T, Stored>(const T*, const T*, int64_t);  \
+  template void rebase<T, Stored>(T*, Stored* const*, int64_t, int64_t);
+KOOPCORE_INSTANTIATE(float, float)
+KOOPCORE_INSTANTIATE(float, BFloat16)
+KOOPCORE_INSTANTIATE(double, double)
+
+}  // namespace koopcore::detail
