@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -38,9 +40,21 @@ class WindowDMD(Live, Estimator):
     Parameters
     ----------
     window : int
-        Snapshots kept, at least 2 (3 with `affine`). Memory: (window + 2) states.
+        Snapshots kept, at least 2 (3 with `affine`). Memory: (window + 2) states, of which all but
+        one lie as the next two say.
     rank, tol, variant, exact, affine, delays, ridge, constraint, unstable, dt
         As in `koopcore.DMD`.
+    storage : {None, "bfloat16"}
+        What snapshots are kept in. None: their own numbers. ``"bfloat16"``, for float32 states:
+        differences from an earlier snapshot, rounded to 8 bits, in half the memory. Everything is
+        computed from these as exactly as without, so noise of 2^-9 (0.2 %) of how far the state
+        moves within a window or two is as if it were in the data: good for forecasts, and for
+        eigenvalues of modes that are much larger than it.
+    memory_map : str or path-like, optional
+        Folder of a file that holds the snapshots in the place of memory, for windows that do not
+        fit. Fast where the folder is on a fast local disk. The file has no name (as one of
+        `tempfile.TemporaryFile`): the system removes it with the window, even if the process is
+        killed. A forked child cannot use the window. Results are the same to the bit.
 
     Examples
     --------
@@ -68,9 +82,13 @@ class WindowDMD(Live, Estimator):
         constraint: str | None = None,
         unstable: str = "clip",
         dt: float = 1.0,
+        storage: str | None = None,
+        memory_map: str | os.PathLike[str] | None = None,
     ) -> None:
         self._parameters = {k: v for k, v in locals().items() if k != "self"}
         self.window = positive_int("window", window)
+        self._storage = _checked_storage(storage)
+        self._memory_map = self._parameters["memory_map"] = _checked_folder(memory_map)
         self.dt = checked_dt(dt)
         self._options = FitOptions.checked(
             rank,
@@ -122,6 +140,8 @@ class WindowDMD(Live, Estimator):
         ------
         TypeError, ValueError
             On a wrong dtype or shape, or a value that is not finite; the window is then unchanged.
+        OSError
+            If the file of `memory_map` cannot be made: at the first snapshot, whose size it has.
         """
         segments = as_segments(x)
         with self._lock:
@@ -375,5 +395,37 @@ class WindowDMD(Live, Estimator):
         self._shape = shape
 
     def _new_buffer(self, shape: StateShape) -> _core.SnapshotWindow32 | _core.SnapshotWindow64:
-        kind = _core.SnapshotWindow32 if shape.dtype == np.float32 else _core.SnapshotWindow64
-        return kind(shape.sizes, self.window)
+        single = shape.dtype == np.float32
+        if self._storage is not None and not single:
+            raise TypeError(
+                f"storage={self._storage!r} is for float32 states, got {shape.dtype}: convert them "
+                "with astype(numpy.float32), or leave storage=None"
+            )
+        kind = _core.SnapshotWindow32 if single else _core.SnapshotWindow64
+        folder = self._memory_map or ""
+        return kind(
+            shape.sizes, self.window, bfloat16=self._storage is not None, memory_map=folder
+        )
+
+
+def _checked_storage(storage: object) -> str | None:
+    if storage is not None and storage != "bfloat16":
+        raise ValueError(f'storage={storage!r} must be None or "bfloat16"')
+    return "bfloat16" if storage is not None else None
+
+
+def _checked_folder(memory_map: object) -> str | None:
+    """Return an absolute path: the working folder may change before the first snapshot comes."""
+    if memory_map is None:
+        return None
+    if not isinstance(memory_map, str | os.PathLike):
+        raise TypeError(f"memory_map={memory_map!r} must be None or the path of a folder")
+    path = os.path.abspath(os.fspath(memory_map))
+    if not os.path.isdir(path):
+        there = os.path.exists(path)
+        raise (NotADirectoryError if there else FileNotFoundError)(
+            errno.ENOTDIR if there else errno.ENOENT,
+            f"memory_map={memory_map!r} must be a folder with room for a file of "
+            "(window + 1) states",
+        )
+    return path

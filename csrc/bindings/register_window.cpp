@@ -2,6 +2,11 @@
 
 #include <pybind11/stl.h>
 
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+
 #include "register.hpp"
 #include "streaming.hpp"
 
@@ -9,7 +14,10 @@ namespace koopcore::bindings {
 namespace {
 
 const char* const kWindowDoc =
-    R"(Ring buffer of the last snapshots of a state made of segments, with its Gram matrix.)";
+    R"(Ring buffer of the last snapshots of a state made of segments, with its Gram matrix.
+
+bfloat16: the ring in half the memory; memory_map: a folder, the ring in a file there;
+n_threads: of each call, 0 for those of koopcore.set_num_threads.)";
 const char* const kPushDoc = R"(Append one snapshot: a sequence of C-contiguous segments.)";
 const char* const kGramDoc =
     R"(Gram matrix of the snapshots minus the reference (raw=False) or of the snapshots, oldest first.)";
@@ -51,7 +59,13 @@ template <class T>
 void register_as(py::module_& m, const char* name) {
   using Window = SnapshotWindow<T>;
   py::class_<Window>(m, name, kWindowDoc)
-      .def(py::init<std::vector<int64_t>, int64_t>(), py::arg("segment_sizes"), py::arg("capacity"))
+      .def(py::init([](std::vector<int64_t> sizes, int64_t capacity, bool bfloat16,
+                       const std::string& memory_map, int n_threads) {
+             const WindowOptions options{bfloat16, memory_map, n_threads};
+             return std::make_unique<Window>(std::move(sizes), capacity, options);
+           }),
+           py::arg("segment_sizes"), py::arg("capacity"), py::kw_only(),
+           py::arg("bfloat16") = false, py::arg("memory_map") = "", py::arg("n_threads") = 0)
       .def("push", &push<T>, py::arg("segments"), kPushDoc)
       .def("gram", &gram_matrix<T>, py::arg("raw") = false, kGramDoc)
       .def("combine", &combine_into<T>, py::arg("coefficients"), py::arg("out"), kCombineDoc)
@@ -71,6 +85,13 @@ void register_as(py::module_& m, const char* name) {
 }  // namespace
 
 void register_snapshot_window(py::module_& m) {
+  py::register_exception_translator([](std::exception_ptr thrown) {
+    try {
+      if (thrown) std::rethrow_exception(thrown);
+    } catch (const FileError& error) {  // by its number, Python finds FileNotFoundError and others
+      PyErr_SetObject(PyExc_OSError, py::make_tuple(error.code(), error.what()).ptr());
+    }
+  });
   register_as<float>(m, "SnapshotWindow32");
   register_as<double>(m, "SnapshotWindow64");
 }

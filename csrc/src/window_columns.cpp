@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "koopcore/error.hpp"
+#include "combine_kernel.hpp"
 #include "parallel.hpp"
 #include "window_kernel.hpp"
 
@@ -54,21 +55,6 @@ class Rows {
   Stored* few_[kFew];
   std::vector<Stored*> many_;
 };
-
-template <class Stored, class T>
-void combine_columns(const T* base, double base_weight, const Stored* const* columns, int64_t count,
-                     const double* weights, int64_t rows, T* out) {
-  constexpr int64_t kPanel = 1024;
-  double sums[kPanel];
-  for (int64_t row = 0; row < rows; row += kPanel) {
-    const int64_t size = std::min(kPanel, rows - row);
-    for (int64_t i = 0; i < size; ++i) sums[i] = base_weight * static_cast<double>(base[row + i]);
-    for (int64_t k = 0; k < count; ++k)
-      for (int64_t i = 0; i < size; ++i)
-        sums[i] += weights[k] * static_cast<double>(static_cast<T>(columns[k][row + i]));
-    for (int64_t i = 0; i < size; ++i) out[row + i] = static_cast<T>(sums[i]);
-  }
-}
 
 }  // namespace
 
@@ -166,8 +152,10 @@ void WindowColumns<T>::combine(double base_weight, const double* weights, const 
     parallel_for(slices(), threads_for(n_threads_), [&](int64_t slice, int) {
       Rows rows(ring, held);
       for_each_piece(slice, [&](const Piece& piece) {
-        combine_columns(reference() + piece.at, base_weight, rows.from(piece.at), held.size,
-                        weights, piece.rows, segments[piece.segment] + piece.from);
+        using Stored = std::remove_reference_t<decltype(*ring.data)>;
+        combine_columns<T, Stored>(reference() + piece.at, base_weight, rows.from(piece.at),
+                                   held.size, weights, piece.rows,
+                                   segments[piece.segment] + piece.from);
       });
     });
   });

@@ -21,11 +21,11 @@ class WindowColumns;
 }
 
 struct WindowOptions {
-  /// Differences are rounded to bfloat16, for half of the memory; T = float only. A number that was
-  /// pushed is off by up to 2^-8 of its distance from the reference, which stays within twice the
-  /// diameter of the window: once per `capacity` pushes, if not asked before, the Gram matrix is
-  /// brought up to date to see to that. Gram matrices and combinations are those of the rounded
-  /// snapshots, as exact as ever.
+  /// Differences from the reference are rounded to bfloat16, for half of the memory; T = float only.
+  /// A number that was pushed is off by up to 2^-9 of its difference, and once more when the
+  /// reference moves. It moves as soon as it is farther away than the window is wide; to see to
+  /// that, the Gram matrix is brought up to date after every `capacity` pushes, asked or not. Gram
+  /// matrices and combinations are those of the rounded snapshots, as exact as ever.
   bool bfloat16 = false;
   /// If not empty, the folder of a file that holds the differences in the place of memory. The file
   /// has no name: the system removes it with the window, even if the process is killed. A forked
