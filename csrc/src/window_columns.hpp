@@ -59,6 +59,9 @@ class WindowColumns {
   void cut_into_slices(const std::vector<int64_t>& segment_sizes);
   template <class Visit>
   void for_each_piece(int64_t slice, const Visit& visit) const;
+  // make(at, rows, out) gives rows of the state; those from `first` on, a piece, go to `segments`.
+  template <class Make>
+  void scatter(size_t first, int64_t end, const Make& make, T* const* segments) const;
   template <class Stored>
   MatrixView<Stored> ring() const {
     return {static_cast<Stored*>(ring_.data()), state_size_, slots_, stride_};
