@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from koopcore._estimator import Estimator
 from koopcore._live import Live, described, shape_in
 from koopcore._problem import Fitted, Problem, fit
 from koopcore._segments import Segments, StateShape, as_segments
+from koopcore._storage import Buffer, checked_folder, checked_storage, new_buffer
 from koopcore._trust import horizons_of
 
 COLUMNS = 16  # of a block that are brought into one piece of memory at a time
@@ -54,7 +54,8 @@ class WindowDMD(Live, Estimator):
         Folder of a file that holds the snapshots in the place of memory, for windows that do not
         fit. Fast where the folder is on a fast local disk. The file has no name (as one of
         `tempfile.TemporaryFile`): the system removes it with the window, even if the process is
-        killed. A forked child cannot use the window. Results are the same to the bit.
+        killed. A forked child cannot use the window. Results are the same to the bit. Copies,
+        pickles and what `koopcore.load` returns are in memory.
 
     Examples
     --------
@@ -87,8 +88,9 @@ class WindowDMD(Live, Estimator):
     ) -> None:
         self._parameters = {k: v for k, v in locals().items() if k != "self"}
         self.window = positive_int("window", window)
-        self._storage = _checked_storage(storage)
-        self._memory_map = self._parameters["memory_map"] = _checked_folder(memory_map)
+        self._storage = checked_storage(storage)
+        self._memory_map = checked_folder(memory_map)
+        self._parameters["memory_map"] = None  # the folder may be none where a copy is made
         self.dt = checked_dt(dt)
         self._options = FitOptions.checked(
             rank,
@@ -112,7 +114,7 @@ class WindowDMD(Live, Estimator):
                 f"snapshots, got window={window!r}"
             )
         self._shape: StateShape | None = None
-        self._buffer: _core.SnapshotWindow32 | _core.SnapshotWindow64 | None = None
+        self._buffer: Buffer | None = None
         self._fit: tuple[Problem, Fitted] | None = None
         self._lock = threading.RLock()
 
@@ -394,38 +396,5 @@ class WindowDMD(Live, Estimator):
             self._buffer = buffer
         self._shape = shape
 
-    def _new_buffer(self, shape: StateShape) -> _core.SnapshotWindow32 | _core.SnapshotWindow64:
-        single = shape.dtype == np.float32
-        if self._storage is not None and not single:
-            raise TypeError(
-                f"storage={self._storage!r} is for float32 states, got {shape.dtype}: convert them "
-                "with astype(numpy.float32), or leave storage=None"
-            )
-        kind = _core.SnapshotWindow32 if single else _core.SnapshotWindow64
-        folder = self._memory_map or ""
-        return kind(
-            shape.sizes, self.window, bfloat16=self._storage is not None, memory_map=folder
-        )
-
-
-def _checked_storage(storage: object) -> str | None:
-    if storage is not None and storage != "bfloat16":
-        raise ValueError(f'storage={storage!r} must be None or "bfloat16"')
-    return "bfloat16" if storage is not None else None
-
-
-def _checked_folder(memory_map: object) -> str | None:
-    """Return an absolute path: the working folder may change before the first snapshot comes."""
-    if memory_map is None:
-        return None
-    if not isinstance(memory_map, str | os.PathLike):
-        raise TypeError(f"memory_map={memory_map!r} must be None or the path of a folder")
-    path = os.path.abspath(os.fspath(memory_map))
-    if not os.path.isdir(path):
-        there = os.path.exists(path)
-        raise (NotADirectoryError if there else FileNotFoundError)(
-            errno.ENOTDIR if there else errno.ENOENT,
-            f"memory_map={memory_map!r} must be a folder with room for a file of "
-            "(window + 1) states",
-        )
-    return path
+    def _new_buffer(self, shape: StateShape) -> Buffer:
+        return new_buffer(shape, self.window, self._storage, self._memory_map)

@@ -11,13 +11,16 @@ torch = pytest.importorskip("torch")
 
 from torch_runs import CAPACITY, DTYPES, Run  # noqa: E402
 
+from koopcore import _core  # noqa: E402
 from koopcore.torch._tensor_window import TensorWindow  # noqa: E402
 from koopcore.torch.partition import Layout  # noqa: E402
 from koopcore.torch.windows import CoreWindow, make_window  # noqa: E402
 
 
-@pytest.fixture(params=[None, "bfloat16", "cpu", "file"])
+@pytest.fixture(params=[None, "bfloat16", "cpu", "file", "folder"])
 def storage(request, tmp_path):
+    if request.param == "folder":
+        return tmp_path
     if request.param == "file":
         return tmp_path / "window"
     return torch.bfloat16 if request.param == "bfloat16" else request.param
@@ -70,7 +73,7 @@ def test_window_resumes_with_the_same_bits(dtype, partition, storage, pushed, tm
     file = io.BytesIO()
     torch.save(window.state_dict(), file)
     file.seek(0)
-    other = tmp_path / "other" if str(storage).startswith("/") else storage
+    other = tmp_path / "other" if storage == tmp_path / "window" else storage
     resumed = run.window(storage=other)
     resumed.push([torch.ones_like(p) for p in run.tensors])
     resumed.load_state_dict(torch.load(file, weights_only=True))
@@ -150,11 +153,51 @@ def test_kind_of_window_and_its_memory(tmp_path):
     mapped = run.window(storage=str(tmp_path / "window"))
     assert mapped.nbytes == size * 4
     assert (tmp_path / "window").stat().st_size == CAPACITY * size * 4
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    unnamed = run.window(storage=folder)
+    assert isinstance(unnamed, CoreWindow)
+    assert unnamed.nbytes == size * 4
+    assert Run(partition="layer").window(storage=str(folder)).nbytes == size * 4
+    assert not list(folder.iterdir())
     assert isinstance(Run(partition="layer").window(), TensorWindow)
     mixed = [p.double() if i else p for i, p in enumerate(run.tensors)]
     window = make_window(run.layout, CAPACITY, like=mixed)
     assert isinstance(window, TensorWindow)
     assert window.nbytes == (CAPACITY + 1) * size * 8
+
+
+@pytest.mark.parametrize("partition", ["network", "layer"])
+def test_file_that_cannot_be_made_is_named_with_its_size(partition, tmp_path):
+    run = Run(partition=partition)
+    with pytest.raises(FileNotFoundError, match=r"missing/window' must be a folder or a file with"):
+        run.window(storage=tmp_path / "missing" / "window")
+    with pytest.raises(OSError, match=r"storage='.*' must be .* room for [\d,]{15,} bytes: No sp"):
+        make_window(run.layout, 10**10, like=run.tensors, storage=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_windows_take_no_more_threads_than_torch(monkeypatch):
+    asked = []
+    for name in ("grouped_grams", "grouped_combine"):
+        real = getattr(_core, name)
+
+        def noted(*arguments, real=real):
+            asked.append(arguments[-1])
+            return real(*arguments)
+
+        monkeypatch.setattr(_core, name, noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        run = Run(partition="layer")
+        window = run.window()
+        for _ in range(CAPACITY):
+            run.move(window)
+        run.combined(window, np.ones(window.grams().shape[:2]))
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [1, 1]
 
 
 def test_file_of_another_size_is_not_overwritten(tmp_path):

@@ -15,8 +15,10 @@ from koopcore.torch.partition import Layout  # noqa: E402
 from koopcore.torch.windows import CoreWindow, make_window  # noqa: E402
 
 
-@pytest.fixture(params=[None, "bfloat16", "cpu", "file"])
+@pytest.fixture(params=[None, "bfloat16", "cpu", "file", "folder"])
 def storage(request, tmp_path):
+    if request.param == "folder":
+        return tmp_path
     if request.param == "file":
         return tmp_path / "window"
     return torch.bfloat16 if request.param == "bfloat16" else request.param

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from support import DTYPES, match, planted
 
-import koopcore
 from koopcore import DMD, WindowDMD
 
 

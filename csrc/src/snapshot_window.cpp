@@ -185,7 +185,7 @@ template <class T>
 typename SnapshotWindow<T>::State SnapshotWindow<T>::state() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   columns_->check_process();
-  State out{columns_->to_matrix(), {}};
+  State out{columns_->to_matrix({start_, size_, slots()}), {}};
   for (const int64_t value : {start_, size_, pending_, int64_t{reference_pending_ ? 1 : 0}})
     out.numbers.push_back(static_cast<double>(value));
   const double* const gram = column_gram_.view().data;

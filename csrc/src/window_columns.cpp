@@ -199,13 +199,15 @@ void WindowColumns<T>::update_gram(int64_t slots, const std::vector<ColumnRange>
 }
 
 template <class T>
-Matrix<T> WindowColumns<T>::to_matrix() const {
+Matrix<T> WindowColumns<T>::to_matrix(const Held& held) const {
   Matrix<T> out(state_size_, slots_ + 1);
   std::copy_n(reference(), state_size_, out.view().col(0));
   with_ring([&](auto ring) {
-    for (int64_t j = 0; j < slots_; ++j)
-      std::transform(ring.col(j), ring.col(j) + state_size_, out.view().col(j + 1),
+    for (int64_t k = 0; k < held.size; ++k) {
+      const auto* const column = ring.col(held.slot(k));
+      std::transform(column, column + state_size_, out.view().col(held.slot(k) + 1),
                      [](auto stored) { return static_cast<T>(stored); });
+    }
   });
   return out;
 }

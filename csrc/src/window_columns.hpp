@@ -41,9 +41,10 @@ class WindowColumns {
   void update_gram(int64_t slots, const std::vector<ColumnRange>& changed, MatrixView<double> g,
                    GramWorkspace& work) const;
 
-  /// The reference and the ring as a matrix, and back: throws, with nothing changed, on a number
-  /// that is not finite or not one of bfloat16 where that is what is stored.
-  Matrix<T> to_matrix() const;
+  /// The reference and the ring as a matrix, zeros where nothing is held; and back: throws, with
+  /// nothing changed, on a number that is not finite or not one of bfloat16 where that is what is
+  /// stored.
+  Matrix<T> to_matrix(const Held& held) const;
   void assign(MatrixView<const T> columns);
 
   bool bfloat16() const { return bfloat16_; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,28 +29,52 @@ class CoreWindow:
     """The last `capacity` snapshots as differences from an early one.
 
     Parameters are read in place where their memory is contiguous, and Gram matrices are brought up
-    to date, for the snapshots pushed since they were last asked for, in one pass.
+    to date, for the snapshots pushed since they were last asked for, in one pass. It takes no more
+    threads than torch has when the window is made.
 
     Parameters
     ----------
     layout, capacity, like, raw
         As for `make_window`.
+    folder : str, default ""
+        Not empty: all but one state lie in a file there, without a name.
     """
 
     def __init__(
-        self, layout: Layout, capacity: int, *, like: Sequence[Tensor], raw: bool = False
+        self,
+        layout: Layout,
+        capacity: int,
+        *,
+        like: Sequence[Tensor],
+        raw: bool = False,
+        folder: str = "",
     ) -> None:
         self.capacity, self.raw, self._layout = capacity, raw, layout
-        self._dtype = like[0].dtype
+        self._dtype, self._folder = like[0].dtype, folder
         self._window = self._empty()
-        self.nbytes = (capacity + 2) * layout.size * self._dtype.itemsize
 
     def _empty(self) -> _core.SnapshotWindow32 | _core.SnapshotWindow64:
         sizes = [shape.numel() for shape in self._layout.shapes]
-        return _WINDOWS[self._dtype](sizes, self.capacity)
+        try:
+            return _WINDOWS[self._dtype](
+                sizes, self.capacity, memory_map=self._folder, n_threads=torch.get_num_threads()
+            )
+        except OSError as error:
+            needed = (self.capacity + 1) * self._layout.size * self._dtype.itemsize
+            raise OSError(
+                error.errno,
+                f"storage={self._folder!r} must be a folder or a file with room for {needed:,} "
+                f"bytes: {os.strerror(error.errno)}",
+            ) from None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory for the snapshots; a file is not counted."""
+        states = 1 if self._folder else self.capacity + 2
+        return states * self._layout.size * self._dtype.itemsize
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_window": self.state_dict()}
+        return {**vars(self), "_folder": "", "_window": self.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -115,7 +117,8 @@ class TensorWindow:
             return np.zeros((len(self._layout.segments), 0, 0))
         columns = self._held(0 if self.raw else 1)
         if self._by_core:
-            changes = _core.grouped_grams(columns[0].numpy().T, self._layout.segments)
+            x, threads = columns[0].numpy().T, torch.get_num_threads()
+            changes = _core.grouped_grams(x, self._layout.segments, threads)
         else:
             changes = grouped_grams(columns, self._layout.segments)
         to_snapshots = self._snapshots_of_columns() if self.raw else self._snapshots_of_changes()
@@ -140,7 +143,8 @@ class TensorWindow:
         columns, segments = self._held(0), self._layout.segments
         if self._by_core:
             x, state = columns[0].numpy().T, self._scratch.numpy()
-            _core.grouped_combine(x, segments, on_columns, state)
+            threads = torch.get_num_threads()
+            _core.grouped_combine(x, segments, on_columns, state, threads)
         else:
             grouped_combine(columns, segments, on_columns, self._scratch)
         torch._foreach_copy_(self._layout.sources(out), self._views)
@@ -278,13 +282,31 @@ def _mapped(storage: Any, capacity: int, size: int, dtype: torch.dtype) -> Tenso
     path = os.fspath(storage)
     kind = np.dtype(np.float64 if dtype == torch.float64 else np.float32)
     needed = capacity * size * kind.itemsize
-    there = os.path.getsize(path) if os.path.exists(path) else 0
+    try:
+        with _opened(path, needed) as file:
+            # Taken now, since a disk that is full later would end the process with a bus error.
+            os.posix_fallocate(file.fileno(), 0, needed)
+            return torch.from_numpy(np.asarray(np.memmap(file, kind, "r+", shape=(capacity, size))))
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"storage={path!r} must be a folder or a file with room for {needed:,} bytes: "
+            f"{error.strerror}",
+        ) from None
+
+
+def _opened(path: str, needed: int) -> IO[bytes]:
+    """Open the file, or one without a name if the path is a folder."""
+    disk = os.statvfs(path if os.path.exists(path) else os.path.dirname(path) or ".")
+    there = os.path.getsize(path) if os.path.isfile(path) else 0
+    if needed - there > disk.f_bavail * disk.f_frsize:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if os.path.isdir(path):
+        return tempfile.TemporaryFile(dir=path)
     if there not in (0, needed):
         raise ValueError(
             f"storage={path!r} exists with {there:,} bytes; this window takes {needed:,}: give "
             "another path, or remove the file"
         )
-    with open(path, "ab") as file:
-        # Taken now, since a disk that is full later would end the process with a bus error.
-        os.posix_fallocate(file.fileno(), 0, needed)
-    return torch.from_numpy(np.asarray(np.memmap(path, kind, "r+", shape=(capacity, size))))
+    open(path, "ab").close()
+    return open(path, "r+b")

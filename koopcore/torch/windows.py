@@ -85,20 +85,25 @@ def make_window(
     storage : optional
         Where the snapshots are kept. None: on the device of the first parameter.
         ``torch.bfloat16``: there, but all except the newest as changes in bfloat16, in half the
-        memory. ``"cpu"``: in CPU memory, through a pinned buffer where there is CUDA. A path: in a
-        memory-mapped file, which is created, or overwritten if it has the size that is needed.
+        memory. ``"cpu"``: in CPU memory, through a pinned buffer where there is CUDA. A folder: in
+        a memory-mapped file there without a name, which the system removes with the window. Another
+        path: in a memory-mapped file, which is created, or overwritten if it has the size that is
+        needed, and stays.
 
     Returns
     -------
     Window
         A `CoreWindow` for one operator of parameters on the CPU that are all float32 or all
-        float64, without `storage`; otherwise a `TensorWindow`. Copies and pickles are windows of
-        their own, in memory where the original was in a file.
+        float64, without `storage` or in a folder; otherwise a `TensorWindow`, which in bfloat16
+        keeps the newest snapshot exact. Copies and pickles are windows of their own, in memory
+        where the original was in a file.
 
     Raises
     ------
     TypeError, ValueError
         Arguments that cannot work.
+    OSError
+        The file cannot be made; the error names the path and the bytes that it needs.
 
     Examples
     --------
@@ -121,8 +126,9 @@ def make_window(
         raise ValueError(f"capacity={capacity} must be at least 2 snapshots")
     layout.check(like)
     state_dtype(layout, like)
-    if storage is None and core_takes(layout, like):
-        return CoreWindow(layout, capacity, like=like, raw=raw)
+    folder = _folder(storage)
+    if (storage is None or folder) and core_takes(layout, like):
+        return CoreWindow(layout, capacity, like=like, raw=raw, folder=folder)
     if isinstance(storage, torch.dtype) and storage != torch.bfloat16:
         raise ValueError(f"storage={storage} is not offered; the only data type is torch.bfloat16")
     if not isinstance(storage, str | os.PathLike | torch.dtype | None):
@@ -130,3 +136,9 @@ def make_window(
             f'storage={storage!r} must be None, torch.bfloat16, "cpu" or the path of a file'
         )
     return TensorWindow(layout, capacity, like=like, raw=raw, storage=storage)
+
+
+def _folder(storage: Storage) -> str:
+    """Return the folder that `storage` names, if it does."""
+    named = isinstance(storage, str | os.PathLike) and storage != "cpu" and os.path.isdir(storage)
+    return os.path.abspath(os.fspath(storage)) if named else ""

@@ -244,6 +244,17 @@ TEST_CASE_TEMPLATE("threads and files change no bit", T, float, double) {
   }
 }
 
+TEST_CASE_TEMPLATE("segments and one vector give the same bits", T, float, double) {
+  const std::vector<int64_t> sizes = {1, 3, 2, 700, 64, 65537, 1, 70000, 5};
+  const int64_t n = of<T>(sizes, 4).rows();
+  const Matrix<T> states = random_matrix<T>(n, 6, 17);
+  SnapshotWindow<T> whole({n}, 4), split(sizes, 4);
+  for (int64_t t = 0; t < 6; ++t)
+    for (SnapshotWindow<T>* window : {&whole, &split}) push(*window, states.view().col(t));
+  CHECK(support::largest_difference(gram_of(whole), gram_of(split)) == 0.0);
+  CHECK(combined(whole, some_weights<T>(4)) == combined(split, some_weights<T>(4)));
+}
+
 TEST_CASE("denormal numbers keep their digits") {
   const float least = std::numeric_limits<float>::denorm_min();
   const std::vector<float> zero(100, 0.0f), small(100, 3.0f * 65536.0f * least);
@@ -294,6 +305,8 @@ TEST_CASE("what is not finite in bfloat16 is refused and changes nothing") {
       std::copy(bad.begin(), bad.end(), block.view().col(4));
       CHECK_THROWS_AS(window.push_block(strided(block.view())), Error);
       CHECK(support::largest_difference(before, gram_of(window)) == 0.0);
+      const auto state = window.state();  // without what the refused one left
+      window.restore(state.columns.view(), state.numbers);
       bad[at] = 1.0f;
     }
   SnapshotWindow<float> full({70000}, 3);
