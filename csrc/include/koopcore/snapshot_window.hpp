@@ -21,8 +21,8 @@ class WindowColumns;
 }
 
 struct WindowOptions {
-  /// Differences from the reference are rounded to bfloat16, for half of the memory; T = float only.
-  /// A number that was pushed is off by up to 2^-9 of its difference, and once more when the
+  /// Differences from the reference are rounded to bfloat16, for half of the memory; T = float
+  /// only. A number that was pushed is off by up to 2^-9 of its difference, and once more when the
   /// reference moves. It moves as soon as it is farther away than the window is wide; to see to
   /// that, the Gram matrix is brought up to date after every `capacity` pushes, asked or not. Gram
   /// matrices and combinations are those of the rounded snapshots, as exact as ever.
