@@ -16,7 +16,7 @@ int64_t panel_rows(int64_t rows, int64_t cols);
 
 /// Numbers from one column of a panel to the next: no power of two, which would put all columns
 /// into the same few sets of a cache.
-constexpr int64_t kPanelStride = 264;
+constexpr int64_t kPanelStride = 408;
 
 /// Columns of a panel are filled up with zeros to a multiple of this many rows.
 constexpr int64_t kPanelPadding = 8;
