@@ -18,16 +18,20 @@ namespace {
 constexpr int64_t kPanel = 1024;
 constexpr size_t kLine = 64;
 
-// Of a difference as it is stored; of bfloat16, infinite by rounding or as it was. On bits, so that
-// the loops vectorise.
+// Stores a difference; 1 if it is not finite as it is stored, of bfloat16 also by rounding. On bits
+// and without branches, so that the loops vectorise.
 template <class T>
-KOOPCORE_INLINE bool is_finite(T difference, T) {
-  return exponent_field(difference) != Bits<T>::exponent;
+KOOPCORE_INLINE typename Bits<T>::Word keep(T difference, T& out) {
+  out = difference;
+  return exponent_field(difference) == Bits<T>::exponent ? 1 : 0;
 }
-KOOPCORE_INLINE bool is_finite(float difference, BFloat16 stored) {
-  constexpr uint16_t exponent = Bits<float>::exponent >> 16;
-  return (stored.bits & exponent) != exponent &&
-         exponent_field(difference) != Bits<float>::exponent;
+KOOPCORE_INLINE uint32_t keep(float difference, BFloat16& out) {
+  constexpr uint32_t exponent = Bits<float>::exponent;
+  uint32_t word = 0;
+  std::memcpy(&word, &difference, sizeof(word));
+  const uint32_t rounded = word + 0x7fffu + ((word >> 16) & 1u);  // as BFloat16's, but for NaN
+  out.bits = static_cast<uint16_t>(rounded >> 16);
+  return ((word & exponent) == exponent ? 1u : 0u) | ((rounded & exponent) == exponent ? 1u : 0u);
 }
 
 // Whole cache lines are written without having been read: memory is busy with two numbers less for
@@ -63,10 +67,7 @@ template <class T, class Stored>
 KOOPCORE_INLINE bool subtract_panel(const T* x, const T* reference, Stored* out, int64_t rows) {
   typename Bits<T>::Word bad = 0;
   for (int64_t i = 0; i < rows; ++i) {
-    const T difference = x[i] - reference[i];
-    const Stored stored(difference);
-    bad |= is_finite(difference, stored) ? 0u : 1u;
-    out[i] = stored;
+    bad |= keep(x[i] - reference[i], out[i]);
   }
   return bad == 0;
 }
@@ -94,8 +95,8 @@ KOOPCORE_INLINE void look_at(const T* x, const T* reference, int64_t size, const
                              bool& finite) {
   typename Bits<T>::Word bad = 0;
   for (int64_t i = 0; i < size; ++i) {
-    const T difference = x[i] - reference[i];
-    bad |= is_finite(difference, Stored(difference)) ? 0u : 1u;
+    Stored stored;
+    bad |= keep(x[i] - reference[i], stored);
   }
   finite = bad == 0;
 }
@@ -118,7 +119,7 @@ KOOPCORE_INLINE void rebase_in(T* reference, Stored* const* columns, int64_t cou
     for (int64_t k = 0; k < count; ++k) {
       Stored* const column = columns[k] + row;
       for (int64_t i = 0; i < rows; ++i)
-        column[i] = Stored((static_cast<T>(column[i]) - shift[i]) + error[i]);
+        keep((static_cast<T>(column[i]) - shift[i]) + error[i], column[i]);
     }
   }
 }
