@@ -103,7 +103,7 @@ Matrix<double> merged(const Matrix<double>& upper, const Matrix<double>& lower) 
 // Row blocks are factored one by one and merged in a binary tree: R is made anew as often as the
 // tree is deep, not once per block, and its rounding stays that of a few factorisations.
 template <class T>
-void householder_qr(StridedView<const T> x, MatrixView<double> r) {
+Matrix<double> factor_of_rows(StridedView<const T> x) {
   const int64_t k = x.cols, rows_per_block = std::max(kLeafRows, k);
   std::vector<std::pair<int, Matrix<double>>> branches;  // height and R, the higher ones first
   for (int64_t row = 0; row < x.rows; row += rows_per_block) {
@@ -119,8 +119,22 @@ void householder_qr(StridedView<const T> x, MatrixView<double> r) {
       branches.back() = {branches.back().first + 1, merged(branches.back().second, lower)};
     }
   }
-  for (int64_t j = 0; j < k; ++j)
-    for (int64_t i = 0; i < k; ++i) r(i, j) = branches.empty() ? 0.0 : branches[0].second(i, j);
+  return branches.empty() ? Matrix<double>(k, k) : std::move(branches[0].second);
+}
+
+// Slices of the rows on several threads, then merged pair by pair.
+template <class T>
+void householder_qr(StridedView<const T> x, MatrixView<double> r) {
+  const GramWorkspace work(x.rows, x.cols);
+  std::vector<Matrix<double>> parts(static_cast<size_t>(work.slices()));
+  parallel_for(work.slices(), threads_for(0), [&](int64_t slice, int) {
+    parts[static_cast<size_t>(slice)] =
+        factor_of_rows(detail::rows_of(x, slice * work.slice_rows(), work.slice_rows()));
+  });
+  for (size_t step = 1; step < parts.size(); step *= 2)
+    for (size_t i = 0; i + step < parts.size(); i += 2 * step)
+      parts[i] = merged(parts[i], parts[i + step]);
+  for (int64_t j = 0; j < x.cols; ++j) std::copy_n(parts[0].view().col(j), x.cols, r.col(j));
 }
 
 }  // namespace
