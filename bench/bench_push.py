@@ -22,7 +22,7 @@ some_problems = pytest.mark.parametrize(
 
 def row_of(problem, who, threads, stored):
     """Each snapshot is read and stored, then the Gram matrix is made of what is stored."""
-    moved, flops = problem.bytes + stored, problem.n * (problem.m + 1) ** 2
+    moved, flops = problem.bytes + stored, problem.gram_flops
     return Row("push", problem, who, threads, moved, flops, per=problem.m)
 
 
@@ -52,7 +52,7 @@ def test_push_limit_copy(benchmark, problem, snapshots, machine_threads):
 
 @all_problems
 def test_push_limit_flops_at_gemm_peak(benchmark, problem, machine_threads):
-    flops = problem.n * (problem.m + 1) ** 2
+    flops = problem.gram_flops
     limits.flops(benchmark, "push", problem, machine_threads, flops, per=problem.m, combine="sum")
 
 

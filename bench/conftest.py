@@ -1,14 +1,7 @@
 """The one problem table of the benchmarks, and what every report must say about the machine."""
 
-import os
 import platform
 from pathlib import Path
-
-CPU = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-# OpenBLAS takes its kernels for AVX2 on processors that it does not know, such as new ones of AMD.
-# Limits are what the processor can do, and peers run at their best: said before NumPy is loaded.
-if "AuthenticAMD" in CPU and " avx512f " in CPU:
-    os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
 
 import numpy as np
 import pytest

@@ -81,36 +81,85 @@ KOOPCORE_INLINE void panel(Spaced<X> columns, int64_t rows, int64_t left, int64_
     }
 }
 
-// One result, straight from and to memory.
-template <int kLanes, class T, class Stored>
-KOOPCORE_INLINE void one_result(const T* base, double base_weight, const Stored* const* columns,
-                                int64_t count, const double* weights, int64_t rows, T* out) {
+// Rows of a panel of one result: what is asked for while one panel is read is the next one's, three
+// quarters of a kilobyte ahead in each column. More lie too long in the cache, fewer come too late.
+template <class Stored>
+constexpr int64_t kOnePanel = 768 / static_cast<int64_t>(sizeof(Stored));
+
+// sums[i] += the combination of a few columns, i in [0, rows), a multiple of a cache line. How many
+// columns is known to the compiler: unrolled, more of their lines are on the way at once.
+template <int kLanes, int kColumns, class Stored>
+KOOPCORE_INLINE void add_columns(const Stored* const* columns, const double* weights, int64_t row,
+                                 int64_t rows, double* sums) {
   using Pack = typename simd::Vector<kLanes, double>::Pack;
-  constexpr int kA = 4, kRows = kA * kLanes;
-  int64_t row = 0;
-  for (; row + kRows <= rows; row += kRows) {
-    Pack sums[kA] = {};
-    if (base != nullptr)
-      for (int a = 0; a < kA; ++a) {
-        simd::load(sums[a], base + row + a * kLanes);
-        sums[a] *= base_weight;
-      }
-    for (int64_t k = 0; k < count; ++k) {
-      const Stored* const x = columns[k] + row;
-      const double weight = weights[k];
-      for (int64_t i = 0; i < kRows; i += 64 / static_cast<int64_t>(sizeof(Stored)))
-        __builtin_prefetch(x + kAhead<Stored> + i);
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(Stored));
+  constexpr int kA = static_cast<int>(kLine) / kLanes;
+  for (int64_t i = 0; i < rows; i += kLine) {
+    Pack packs[kA];
+    for (int a = 0; a < kA; ++a) simd::load(packs[a], sums + i + a * kLanes);
+    for (int k = 0; k < kColumns; ++k) {
+      const Stored* const x = columns[k] + row + i;
+      __builtin_prefetch(x + kOnePanel<Stored>);
       for (int a = 0; a < kA; ++a) {
         Pack values;
         simd::load(values, x + a * kLanes);
-        sums[a] += values * weight;
+        packs[a] += values * weights[k];
       }
     }
-    for (int a = 0; a < kA; ++a) simd::store(out + row + a * kLanes, sums[a]);
+    for (int a = 0; a < kA; ++a) simd::store(sums + i + a * kLanes, packs[a]);
+  }
+}
+
+// sums = weight * base
+template <int kLanes, class T>
+KOOPCORE_INLINE void start_from(const T* base, double weight, int64_t rows, double* sums) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t i = 0; i < rows; i += kLine) {
+    __builtin_prefetch(base + i + rows);
+    for (int64_t k = i; k < i + kLine; k += kLanes) {
+      typename simd::Vector<kLanes, double>::Pack values;
+      simd::load(values, base + k);
+      values *= weight;
+      simd::store(sums + k, values);
+    }
+  }
+}
+
+// Rounded as the vectors are, so that a row's bits do not depend on how many follow it.
+template <int kLanes>
+KOOPCORE_INLINE double multiply_add(double a, double b, double sum) {
+#if defined(__FP_FAST_FMA)
+  constexpr bool kFused = true;
+#else
+  constexpr bool kFused = kLanes > 2;
+#endif
+  return kFused ? __builtin_fma(a, b, sum) : a * b + sum;
+}
+
+// One result, from memory to memory; its sums wait in the first-level cache.
+template <int kLanes, class T, class Stored>
+KOOPCORE_INLINE void one_result(const T* base, double base_weight, const Stored* const* columns,
+                                int64_t count, const double* weights, int64_t rows, T* out) {
+  constexpr int64_t kRows = kOnePanel<Stored>;
+  alignas(64) double sums[kRows];
+  int64_t row = 0;
+  for (; row + kRows <= rows; row += kRows) {
+    if (base == nullptr)
+      std::fill_n(sums, kRows, 0.0);
+    else
+      start_from<kLanes>(base + row, base_weight, kRows, sums);
+    int64_t k = 0;
+    for (; k + 16 <= count; k += 16)
+      add_columns<kLanes, 16>(columns + k, weights + k, row, kRows, sums);
+    for (; k + 4 <= count; k += 4)
+      add_columns<kLanes, 4>(columns + k, weights + k, row, kRows, sums);
+    for (; k < count; ++k) add_columns<kLanes, 1>(columns + k, weights + k, row, kRows, sums);
+    for (int64_t i = 0; i < kRows; ++i) out[row + i] = static_cast<T>(sums[i]);
   }
   for (; row < rows; ++row) {
     double sum = base == nullptr ? 0.0 : base_weight * static_cast<double>(base[row]);
-    for (int64_t k = 0; k < count; ++k) sum += weights[k] * simd::widened(columns[k][row]);
+    for (int64_t k = 0; k < count; ++k)
+      sum = multiply_add<kLanes>(weights[k], simd::widened(columns[k][row]), sum);
     out[row] = static_cast<T>(sum);
   }
 }

@@ -47,38 +47,20 @@ struct TwoMatrices {
   }
 };
 
-// A reference and a ring, those columns first whose products are known.
+// Columns wherever they lie, and behind them a reference.
 template <class T, class Stored>
-struct Window {
+struct ColumnList {
+  const Stored* const* columns;
+  int64_t count;
   const T* reference;
-  MatrixView<const Stored> ring;
-  const std::vector<ColumnRange>& changed;
 
-  bool is_changed(int64_t column) const {
-    return std::any_of(changed.begin(), changed.end(), [column](const ColumnRange& range) {
-      return column >= range.first && column < range.first + range.count;
-    });
-  }
-  // Calls visit(column of g, place in the panel) for all of them; returns how many are known.
-  template <class Visit>
-  int64_t order(Visit visit) const {
-    int64_t place = 0, known = 0;
-    for (const bool wanted : {false, true}) {
-      for (int64_t column = 0; column <= ring.cols; ++column)
-        if (is_changed(column) == wanted) visit(column, place++);
-      if (!wanted) known = place;
-    }
-    return known;
-  }
   void fill(int64_t row, int64_t rows, double* panel) const {
-    order([&](int64_t column, int64_t place) {
-      double* const to = panel + place * kPanelStride;
-      if (column == 0)
-        detail::fill_panel(StridedView<const T>{reference + row, rows, 1, 1, rows}, to);
-      else
-        detail::fill_panel(StridedView<const Stored>{ring.col(column - 1) + row, rows, 1, 1, rows},
-                           to);
-    });
+    for (int64_t j = 0; j < count; ++j)
+      detail::fill_panel(StridedView<const Stored>{columns[j] + row, rows, 1, 1, rows},
+                         panel + j * kPanelStride);
+    if (reference != nullptr)
+      detail::fill_panel(StridedView<const T>{reference + row, rows, 1, 1, rows},
+                         panel + count * kPanelStride);
   }
 };
 
@@ -132,7 +114,6 @@ GramWorkspace::GramWorkspace(int64_t rows, int64_t max_cols) : max_cols_(max_col
   slice_rows_ = (rows + slices_ - 1) / slices_;
   partials_.resize(static_cast<size_t>(slices_ * max_cols * max_cols));
   total_.resize(static_cast<size_t>(max_cols * max_cols));
-  order_.resize(static_cast<size_t>(max_cols));
   prepare(std::min(num_threads(), static_cast<int>(slices_)));
 }
 
@@ -180,21 +161,14 @@ void cross_gram(StridedView<const T> x, StridedView<const T> y, MatrixView<doubl
 }
 
 template <class T, class Stored>
-void update_gram(const T* reference, MatrixView<const Stored> ring,
-                 const std::vector<ColumnRange>& changed, MatrixView<double> g, GramWorkspace& work,
-                 int n_threads) {
-  const Window<T, Stored> window{reference, ring, changed};
-  const int64_t cols = ring.cols + 1;
-  std::vector<int64_t>& columns = work.order();
-  const int64_t known = window.order(
-      [&](int64_t column, int64_t place) { columns[static_cast<size_t>(place)] = column; });
-  const MatrixView<double> ordered = work.total(cols);
-  add_slices(window, ring.rows, {cols, cols, known}, work, n_threads, ordered);
-  for (int64_t j = known; j < cols; ++j)
-    for (int64_t i = 0; i <= j; ++i) {
-      const int64_t a = columns[static_cast<size_t>(i)], b = columns[static_cast<size_t>(j)];
-      g(a, b) = g(b, a) = ordered(i, j);
-    }
+void gram_of_columns(const Stored* const* columns, int64_t count, const T* reference, int64_t rows,
+                     int64_t known, MatrixView<double> g, GramWorkspace& work, int n_threads) {
+  const int64_t cols = count + (reference == nullptr ? 0 : 1);
+  KOOPCORE_REQUIRE(g.rows == cols && g.cols == cols && 0 <= known && known <= cols)
+      << "gram_of_columns: g is (" << g.rows << ", " << g.cols << "), " << known << " of " << cols
+      << " columns are known";
+  add_slices(ColumnList<T, Stored>{columns, count, reference}, rows, {cols, cols, known}, work,
+             n_threads, g);
 }
 
 template <class T>
@@ -263,12 +237,11 @@ void combine(StridedView<const T> x, MatrixView<const std::complex<double>> c,
 KOOPCORE_INSTANTIATE(float)
 KOOPCORE_INSTANTIATE(double)
 
-#define KOOPCORE_INSTANTIATE_UPDATE(T, Stored)                                              \
-  template void update_gram<T, Stored>(const T*, MatrixView<const Stored>,                  \
-                                       const std::vector<ColumnRange>&, MatrixView<double>, \
-                                       GramWorkspace&, int);
-KOOPCORE_INSTANTIATE_UPDATE(float, float)
-KOOPCORE_INSTANTIATE_UPDATE(float, BFloat16)
-KOOPCORE_INSTANTIATE_UPDATE(double, double)
+#define KOOPCORE_INSTANTIATE_COLUMNS(T, Stored)                                              \
+  template void gram_of_columns<T, Stored>(const Stored* const*, int64_t, const T*, int64_t, \
+                                           int64_t, MatrixView<double>, GramWorkspace&, int);
+KOOPCORE_INSTANTIATE_COLUMNS(float, float)
+KOOPCORE_INSTANTIATE_COLUMNS(float, BFloat16)
+KOOPCORE_INSTANTIATE_COLUMNS(double, double)
 
 }  // namespace koopcore

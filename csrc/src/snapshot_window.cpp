@@ -54,9 +54,7 @@ SnapshotWindow<T>::SnapshotWindow(std::vector<int64_t> segment_sizes, int64_t ca
       capacity_(checked_capacity(capacity)),
       columns_(new detail::WindowColumns<T>(segment_sizes_, slots(), options)),
       column_gram_(slots() + 1, slots() + 1),
-      work_(state_size_, slots() + 1) {
-  changed_.reserve(3);
-}
+      work_(state_size_, slots()) {}
 
 template <class T>
 SnapshotWindow<T>::~SnapshotWindow() = default;
@@ -67,13 +65,13 @@ void SnapshotWindow<T>::append(const T* const* segments) {
   KOOPCORE_REQUIRE(columns_->put(segments, column_of(size_) - 1, size_ == 0))
       << "the snapshot has a value that is not finite (or overflows when the "
          "reference is subtracted); it was not recorded";
-  if (size_ == 0) reference_pending_ = true;
   if (size_ == capacity_)
     start_ = (start_ + 1) % slots();
   else
     ++size_;
   pending_ = std::min(pending_ + 1, size_);
-  if (columns_->bfloat16() && pending_ == capacity_) update();
+  raw_pending_ = std::min(raw_pending_ + 1, size_);
+  if (columns_->bfloat16() && pending_ == capacity_) update(false);
 }
 
 template <class T>
@@ -102,35 +100,31 @@ void SnapshotWindow<T>::push_block(StridedView<const T> block) {
   }
 }
 
+// Column 0 of the Gram matrix is the reference's: it is brought up to date only where raw products
+// are asked for, since those of differences do without.
 template <class T>
-void SnapshotWindow<T>::collect_pending() {
-  changed_.clear();
-  if (reference_pending_) changed_.push_back({0, 1});
-  if (pending_ > 0) {
-    const int64_t first = column_of(size_ - pending_);
-    const int64_t unwrapped = std::min(pending_, slots() + 1 - first);
-    changed_.push_back({first, unwrapped});
-    if (pending_ > unwrapped) changed_.push_back({1, pending_ - unwrapped});
-  }
+void SnapshotWindow<T>::update_pending(bool raw) {
+  const bool with_reference = raw && raw_pending_ > 0;
+  if (pending_ == 0 && !with_reference) return;
+  const int64_t known = size_ - pending_, columns = size_ + (with_reference ? 1 : 0);
+  const MatrixView<double> found = work_.total(columns);
+  columns_->gram({start_, size_, slots()}, with_reference, known, found, work_);
+  const auto place = [&](int64_t k) { return k < size_ ? column_of(k) : 0; };
+  for (int64_t j = known; j < columns; ++j)
+    for (int64_t i = 0; i <= j; ++i)
+      column_gram_(place(i), place(j)) = column_gram_(place(j), place(i)) = found(i, j);
   pending_ = 0;
-  reference_pending_ = false;
+  if (with_reference) raw_pending_ = 0;
 }
 
 template <class T>
-void SnapshotWindow<T>::update_pending() {
-  collect_pending();
-  const int64_t used = start_ == 0 ? size_ : slots();  // slots ever written
-  if (!changed_.empty()) columns_->update_gram(used, changed_, column_gram_.view(), work_);
-}
-
-template <class T>
-void SnapshotWindow<T>::update() {
-  update_pending();
-  if (changed_.empty() || !drifted()) return;
+void SnapshotWindow<T>::update(bool raw) {
+  const bool moved = pending_ > 0;
+  update_pending(raw);
+  if (!moved || !drifted()) return;
   columns_->rebase({start_, size_, slots()});
-  pending_ = size_;
-  reference_pending_ = true;
-  update_pending();
+  pending_ = raw_pending_ = size_;
+  update_pending(raw);
 }
 
 template <class T>
@@ -155,7 +149,7 @@ void SnapshotWindow<T>::gram(MatrixView<double> out, bool raw) {
   KOOPCORE_REQUIRE(out.rows == size_ && out.cols == size_)
       << "out is (" << out.rows << ", " << out.cols << "); the window holds " << size_
       << " snapshots";
-  update();
+  update(raw);
   const Matrix<double>& g = column_gram_;
   for (int64_t k = 0; k < size_; ++k)
     for (int64_t l = 0; l < size_; ++l) {
@@ -177,8 +171,7 @@ void SnapshotWindow<T>::combine(const double* coefficients, int64_t count,
 template <class T>
 void SnapshotWindow<T>::clear() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  start_ = size_ = pending_ = 0;
-  reference_pending_ = false;
+  start_ = size_ = pending_ = raw_pending_ = 0;
 }
 
 template <class T>
@@ -186,7 +179,7 @@ typename SnapshotWindow<T>::State SnapshotWindow<T>::state() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   columns_->check_process();
   State out{columns_->to_matrix({start_, size_, slots()}), {}};
-  for (const int64_t value : {start_, size_, pending_, int64_t{reference_pending_ ? 1 : 0}})
+  for (const int64_t value : {start_, size_, pending_, raw_pending_})
     out.numbers.push_back(static_cast<double>(value));
   const double* const gram = column_gram_.view().data;
   out.numbers.insert(out.numbers.end(), gram, gram + (slots() + 1) * (slots() + 1));
@@ -205,13 +198,13 @@ void SnapshotWindow<T>::restore(MatrixView<const T> columns, const std::vector<d
       << " numbers writes (" << state_size_ << ", " << width << ") and " << count;
   detail::check_numbers(numbers);
   const double most[] = {static_cast<double>(slots() - 1), static_cast<double>(capacity()),
-                         numbers[1], 1.0};
+                         numbers[1], numbers[1]};
   for (size_t i = 0; i < 4; ++i) detail::check_integer(numbers, i, 0.0, most[i]);
   columns_->assign(columns);
   start_ = static_cast<int64_t>(numbers[0]);
   size_ = static_cast<int64_t>(numbers[1]);
   pending_ = static_cast<int64_t>(numbers[2]);
-  reference_pending_ = numbers[3] == 1.0;
+  raw_pending_ = std::max(static_cast<int64_t>(numbers[3]), pending_);
   std::copy(numbers.begin() + 4, numbers.end(), column_gram_.view().data);
 }
 

@@ -14,8 +14,10 @@
 namespace koopcore::detail {
 namespace {
 
+// Whole panels of the kernels, in every type.
+constexpr int64_t kPanel = 1536;
 // Numbers of a state that a thread takes at a time.
-constexpr int64_t kSlice = int64_t{1} << 16;
+constexpr int64_t kSlice = 43 * kPanel;
 constexpr int64_t kLine = 64;
 // Rings of more bytes than this do not stay in any cache.
 constexpr int64_t kCaches = int64_t{1} << 25;
@@ -171,7 +173,6 @@ template <class T>
 template <class Make>
 void WindowColumns<T>::scatter(size_t first, int64_t end, const Make& make,
                                T* const* segments) const {
-  constexpr int64_t kPanel = 1024;
   T panel[kPanel];
   size_t p = first;
   for (int64_t at = pieces_[first].at; at < end; at += kPanel) {
@@ -189,12 +190,13 @@ void WindowColumns<T>::scatter(size_t first, int64_t end, const Make& make,
 }
 
 template <class T>
-void WindowColumns<T>::update_gram(int64_t slots, const std::vector<ColumnRange>& changed,
-                                   MatrixView<double> g, GramWorkspace& work) const {
+void WindowColumns<T>::gram(const Held& held, bool with_reference, int64_t known,
+                            MatrixView<double> g, GramWorkspace& work) const {
   with_ring([&](auto ring) {
     using Stored = std::remove_reference_t<decltype(*ring.data)>;
-    const MatrixView<const Stored> written = ring.block(0, 0, state_size_, slots);
-    koopcore::update_gram<T, Stored>(reference(), written, changed, g, work, n_threads_);
+    Rows rows(ring, held);
+    gram_of_columns<T, Stored>(rows.from(0), held.size, with_reference ? reference() : nullptr,
+                               state_size_, known, g, work, n_threads_);
   });
 }
 

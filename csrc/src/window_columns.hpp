@@ -37,9 +37,10 @@ class WindowColumns {
   void combine(double base_weight, const double* weights, const Held& held,
                T* const* segments) const;
 
-  /// Brings g up to date, of the reference and the first `slots` of the ring.
-  void update_gram(int64_t slots, const std::vector<ColumnRange>& changed, MatrixView<double> g,
-                   GramWorkspace& work) const;
+  /// Products of the columns held, oldest first, and of the reference behind them if it is wanted:
+  /// g(i, j) for i <= j, j >= known.
+  void gram(const Held& held, bool with_reference, int64_t known, MatrixView<double> g,
+            GramWorkspace& work) const;
 
   /// The reference and the ring as a matrix, zeros where nothing is held; and back: throws, with
   /// nothing changed, on a number that is not finite or not one of bfloat16 where that is what is

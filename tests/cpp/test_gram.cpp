@@ -54,20 +54,36 @@ TEST_CASE_TEMPLATE("cross_gram equals plain loops", T, float, double) {
   CHECK(support::largest_difference(g, plain_gram(x, y)) < 1e-9);
 }
 
-TEST_CASE_TEMPLATE("update_gram recomputes the changed columns and no other", T, float, double) {
-  Matrix<T> x = random_matrix<T>(500, 6, 5);
-  Matrix<double> g(6, 6);
-  for (int64_t j = 0; j < 6; ++j)
-    for (int64_t i = 0; i < 6; ++i) g(i, j) = -1.0;
-  GramWorkspace work(500, 6);
-  const MatrixView<const T> all = std::as_const(x).view();
-  update_gram<T, T>(all.col(0), all.block(0, 1, 500, 5), {{0, 1}, {4, 2}}, g.view(), work, 1);
-  const Matrix<double> expected = plain_gram(x, x);
-  for (int64_t j = 0; j < 6; ++j)
-    for (int64_t i = 0; i < 6; ++i) {
-      const bool changed = i == 0 || j == 0 || i >= 4 || j >= 4;
-      CHECK(g(i, j) == doctest::Approx(changed ? expected(i, j) : -1.0));
+TEST_CASE_TEMPLATE("products of listed columns, of those not known alone", T, float, double) {
+  const Matrix<T> x = random_matrix<T>(500, 5, 5), reference = random_matrix<T>(500, 1, 6);
+  std::vector<const T*> columns;
+  for (const int64_t j : {3, 0, 4, 1}) columns.push_back(x.view().col(j));
+  for (const bool with_reference : {false, true})
+    for (const int64_t known : {0, 2, 4}) {
+      const int64_t count = with_reference ? 5 : 4;
+      Matrix<double> g(count, count);
+      for (int64_t j = 0; j < count; ++j)
+        for (int64_t i = 0; i < count; ++i) g(i, j) = -1.0;
+      GramWorkspace work(500, count);
+      gram_of_columns<T, T>(columns.data(), 4, with_reference ? reference.view().data : nullptr,
+                            500, known, g.view(), work, 1);
+      for (int64_t j = 0; j < count; ++j)
+        for (int64_t i = 0; i < count; ++i) {
+          double expected = -1.0;
+          if (i <= j && j >= known) {
+            const T* const a = i < 4 ? columns[static_cast<size_t>(i)] : reference.view().data;
+            const T* const b = j < 4 ? columns[static_cast<size_t>(j)] : reference.view().data;
+            expected = 0.0;
+            for (int64_t k = 0; k < 500; ++k)
+              expected += static_cast<double>(a[k]) * static_cast<double>(b[k]);
+          }
+          CHECK(g(i, j) == doctest::Approx(expected));
+        }
     }
+  Matrix<double> wrong(3, 3);
+  GramWorkspace work(500, 4);
+  CHECK_THROWS_AS(
+      (gram_of_columns<T, T>(columns.data(), 4, nullptr, 500, 0, wrong.view(), work, 1)), Error);
 }
 
 TEST_CASE_TEMPLATE("combine equals plain loops, real and complex", T, float, double) {

@@ -32,15 +32,13 @@ class GramWorkspace {
   int64_t slices() const { return slices_; }
   int64_t slice_rows() const { return slice_rows_; }
   MatrixView<double> partial(int64_t slice, int64_t cols);
-  MatrixView<double> total(int64_t cols);
-  std::vector<int64_t>& order() { return order_; }  ///< max_cols numbers
+  MatrixView<double> total(int64_t cols);  ///< room for a result
   BlockScratch& scratch(int worker) { return scratch_[static_cast<size_t>(worker)]; }
   void prepare(int n_threads);  ///< allocates where there are more than ever before
 
  private:
   int64_t max_cols_, slices_, slice_rows_;
   std::vector<double> partials_, total_;
-  std::vector<int64_t> order_;
   std::vector<BlockScratch> scratch_;
 };
 
@@ -57,19 +55,13 @@ template <class T>
 void cross_gram(StridedView<const T> x, StridedView<const T> y, MatrixView<double> g,
                 int n_threads = 0);
 
-/// Columns [first, first + count) of a matrix.
-struct ColumnRange {
-  int64_t first = 0;
-  int64_t count = 0;
-};
-
-/// Recomputes the rows and columns of g that belong to the columns in `changed`, where g = x^T x
-/// for x = [reference, ring]; the ring may be held in fewer bits than the reference. One pass over
-/// x. Allocates nothing, except where there are more threads than ever before.
+/// Products of columns wherever they lie, behind them, if it is not null, a `reference` of their
+/// length; the columns may be held in fewer bits. g(i, j) is computed for i <= j, j >= known, in
+/// that order; the rest of g is left as it is. One pass. Allocates nothing, except where there are
+/// more threads than ever before.
 template <class T, class Stored>
-void update_gram(const T* reference, MatrixView<const Stored> ring,
-                 const std::vector<ColumnRange>& changed, MatrixView<double> g, GramWorkspace& work,
-                 int n_threads);
+void gram_of_columns(const Stored* const* columns, int64_t count, const T* reference, int64_t rows,
+                     int64_t known, MatrixView<double> g, GramWorkspace& work, int n_threads);
 
 /// out = x c, accumulated in float64; out is column-major (x.rows x c.cols).
 template <class T>

@@ -97,9 +97,8 @@ class SnapshotWindow {
   int64_t slots() const { return capacity_ + 1; }
   int64_t column_of(int64_t age_order) const { return 1 + (start_ + age_order) % slots(); }
   void append(const T* const* segments);
-  void collect_pending();
-  void update_pending();
-  void update();
+  void update_pending(bool raw);
+  void update(bool raw);
   bool drifted() const;
 
   std::vector<int64_t> segment_sizes_;
@@ -107,12 +106,11 @@ class SnapshotWindow {
   int64_t capacity_;
   int64_t start_ = 0;  // slot of the oldest snapshot
   int64_t size_ = 0;
-  int64_t pending_ = 0;  // newest snapshots whose Gram entries are not computed yet
-  bool reference_pending_ = false;
+  int64_t pending_ = 0;      // newest snapshots whose Gram entries are not computed yet
+  int64_t raw_pending_ = 0;  // and those whose products with the reference are not
   std::unique_ptr<detail::WindowColumns<T>> columns_;
   Matrix<double> column_gram_;
   GramWorkspace work_;
-  std::vector<ColumnRange> changed_;
   mutable std::mutex mutex_;
 };
 
