@@ -124,7 +124,8 @@ class KoopmanAccelerator(Presets, AttemptLoop):
         Longest jump, in units of the distance from the window's first snapshot to its last.
     storage : torch.dtype or str, optional
         Where the window lies: ``torch.bfloat16`` keeps differences in half the memory, "cpu" in
-        the host's, any other string is the path of a memory-mapped file. Default: as the model.
+        the host's, any other string is the path of a memory-mapped file, or of a folder where it
+        is made without a name and goes with the window. Default: as the model.
     bn_loader : iterable, optional
         Batches to refresh the running statistics of BatchNorm with after a jump
         (`torch.optim.swa_utils.update_bn`). Without, one warning.

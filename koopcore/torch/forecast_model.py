@@ -82,7 +82,7 @@ class ForecastModel(nn.Module):
     partition : str, tuple or dict, default "network"
         Which parameters share an operator, as for `KoopmanAccelerator`.
     storage : torch.dtype or str, optional
-        Where the window lies: ``torch.bfloat16``, "cpu", or the path of a file, as for
+        Where the window lies: ``torch.bfloat16``, "cpu", or the path of a file or folder, as for
         `KoopmanAccelerator`.
     use_buffers : bool, default False
         As for `AveragedModel`: False, buffers are those of the model at the last update; True,
