@@ -1,6 +1,7 @@
 #include "koopcore/gram.hpp"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "combine_kernel.hpp"
 #include "gram_slices.hpp"
@@ -30,8 +31,13 @@ void mirror_upper(MatrixView<double> g) {
 
 template <class T>
 struct OneMatrix {
+  using Number = T;
   StridedView<const T> x;
 
+  bool list(detail::FewColumns<T>& few) const {
+    for (int64_t j = 0; j < x.cols; ++j) few.at[j] = x.data + j * x.col_stride;
+    return x.row_stride == 1;
+  }
   void fill(int64_t row, int64_t rows, double* panel) const {
     detail::fill_panel(rows_of(x, row, rows), panel);
   }
@@ -39,8 +45,14 @@ struct OneMatrix {
 
 template <class T>
 struct TwoMatrices {
+  using Number = T;
   StridedView<const T> x, y;
 
+  bool list(detail::FewColumns<T>& few) const {
+    for (int64_t j = 0; j < x.cols; ++j) few.at[j] = x.data + j * x.col_stride;
+    for (int64_t j = 0; j < y.cols; ++j) few.at[x.cols + j] = y.data + j * y.col_stride;
+    return x.row_stride == 1 && y.row_stride == 1;
+  }
   void fill(int64_t row, int64_t rows, double* panel) const {
     detail::fill_panel(rows_of(x, row, rows), panel);
     detail::fill_panel(rows_of(y, row, rows), panel + x.cols * kPanelStride);
@@ -50,10 +62,17 @@ struct TwoMatrices {
 // Columns wherever they lie, and behind them a reference.
 template <class T, class Stored>
 struct ColumnList {
+  using Number = Stored;
   const Stored* const* columns;
   int64_t count;
   const T* reference;
 
+  bool list(detail::FewColumns<Stored>& few) const {
+    std::copy_n(columns, count, few.at);
+    if (reference == nullptr) return true;
+    if constexpr (std::is_same_v<T, Stored>) few.at[count] = reference;
+    return std::is_same_v<T, Stored>;
+  }
   void fill(int64_t row, int64_t rows, double* panel) const {
     for (int64_t j = 0; j < count; ++j)
       detail::fill_panel(StridedView<const Stored>{columns[j] + row, rows, 1, 1, rows},

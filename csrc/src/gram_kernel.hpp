@@ -26,8 +26,21 @@ template <class T>
 void fill_panel(StridedView<const T> x, double* to);
 void fill_panel(StridedView<const BFloat16> x, double* to);
 
-/// g(i, j) += x_i . x_j over the rows of the panel, for i <= j, i < i_end and j >= j_begin.
-void add_products(MatrixView<const double> panel, int64_t i_end, int64_t j_begin,
+/// The products wanted of some columns: those with i <= j, i < i_end, j >= j_begin.
+struct Wanted {
+  int64_t cols, i_end, j_begin;
+};
+
+/// g(i, j) += x_i . x_j over the rows of the panel.
+void add_products(MatrixView<const double> panel, const Wanted& wanted, MatrixView<double> g);
+
+/// Up to so many columns are multiplied where they lie, widened in registers at every use: there
+/// are so few uses that a panel would cost more.
+constexpr int64_t kFewColumns = 48;
+
+/// The same over rows [row, row + rows) of listed columns; rows is a multiple of kPanelPadding.
+template <class T>
+void add_products(const T* const* columns, int64_t row, int64_t rows, const Wanted& wanted,
                   MatrixView<double> g);
 
 }  // namespace koopcore::detail

@@ -20,22 +20,30 @@ inline void fill(MatrixView<double> g, double value) {
   for (int64_t j = 0; j < g.cols; ++j) std::fill_n(g.col(j), g.rows, value);
 }
 
-/// The products wanted of `cols` columns: i <= j, i < i_end, j >= j_begin.
-struct Wanted {
-  int64_t cols, i_end, j_begin;
+/// Pointers to a few columns.
+template <class T>
+struct FewColumns {
+  using Number = T;
+  const T* at[kFewColumns];
 };
 
 /// g += the products over rows [first, last). `columns` brings rows into panels by
-/// fill(row, rows, panel).
+/// fill(row, rows, panel), or lists its columns by list(few) if they can be read where they lie.
 template <class Columns>
 void add_panels(const Columns& columns, int64_t first, int64_t last, const Wanted& wanted,
                 double* panel, MatrixView<double> g) {
+  FewColumns<typename Columns::Number> few;
+  if (wanted.cols <= kFewColumns && columns.list(few)) {
+    const int64_t whole = (last - first) / kPanelPadding * kPanelPadding;
+    add_products(few.at, first, whole, wanted, g);
+    first += whole;
+  }
   const int64_t most = panel_rows(last - first, wanted.cols);
   for (int64_t row = first; row < last; row += most) {
     const int64_t rows = std::min(most, last - row);
     columns.fill(row, rows, panel);
     const int64_t padded = (rows + kPanelPadding - 1) / kPanelPadding * kPanelPadding;
-    add_products({panel, padded, wanted.cols, kPanelStride}, wanted.i_end, wanted.j_begin, g);
+    add_products({panel, padded, wanted.cols, kPanelStride}, wanted, g);
   }
 }
 

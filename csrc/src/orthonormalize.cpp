@@ -57,9 +57,11 @@ void load_rows(StridedView<const T> x, int64_t row, MatrixView<double> out) {
 // Panels of x R^-1.
 template <class T>
 struct Orthonormal {
+  using Number = T;
   StridedView<const T> x;
   MatrixView<const double> r;
 
+  bool list(detail::FewColumns<T>&) const { return false; }
   void fill(int64_t row, int64_t rows, double* panel) const {
     detail::fill_panel(detail::rows_of(x, row, rows), panel);
     blas::divide_by_upper({panel, rows, x.cols, detail::kPanelStride}, r);

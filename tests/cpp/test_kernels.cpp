@@ -57,7 +57,7 @@ TEST_CASE("products of panels: every part of the triangle, any size") {
           Matrix<double> g(cols, cols);
           for (int64_t j = 0; j < cols; ++j)
             for (int64_t i = 0; i < cols; ++i) g(i, j) = 5.0;
-          detail::add_products(panel, i_end, j_begin, g.view());
+          detail::add_products(panel, {cols, i_end, j_begin}, g.view());
           double worst = 0.0;
           for (int64_t j = 0; j < cols; ++j)
             for (int64_t i = 0; i < cols; ++i) {
@@ -68,6 +68,32 @@ TEST_CASE("products of panels: every part of the triangle, any size") {
             }
           CHECK(worst < support::sum_tolerance(rows));
         }
+    }
+}
+
+TEST_CASE_TEMPLATE("products of a few columns where they lie", T, float, double, BFloat16) {
+  for (const int64_t cols : {1, 4, 5, 11, 16})
+    for (const int64_t rows : {0, 8, 504, 1512}) {
+      std::vector<Buffer<T>> buffers;
+      std::vector<const T*> columns;
+      for (int64_t j = 0; j < cols; ++j)
+        buffers.emplace_back(rows + 5, j % 4, static_cast<unsigned>(20 + j));
+      for (const Buffer<T>& buffer : buffers) columns.push_back(buffer.data);
+      for (const int64_t j_begin : {int64_t{0}, cols / 2}) {
+        Matrix<double> g(cols, cols);
+        detail::add_products<T>(columns.data(), 5, rows, {cols, cols, j_begin}, g.view());
+        double worst = 0.0;
+        for (int64_t j = 0; j < cols; ++j)
+          for (int64_t i = 0; i < cols; ++i) {
+            double expected = 0.0;
+            if (i <= j && j >= j_begin)
+              for (int64_t k = 5; k < 5 + rows; ++k)
+                expected += widened(columns[static_cast<size_t>(i)][k]) *
+                            widened(columns[static_cast<size_t>(j)][k]);
+            worst = std::max(worst, std::abs(g(i, j) - expected));
+          }
+        CHECK(worst <= support::sum_tolerance(rows));
+      }
     }
 }
 
