@@ -125,21 +125,24 @@ KOOPCORE_INLINE void fill_columns(StridedView<const T> x, double* to) {
   }
 }
 
-// Row-major data: squares of kWidth rows and columns, transposed in registers; the last ones
-// overlap those before them where the number of columns is no multiple.
+// Row-major data: squares of kWidth rows and columns, transposed in registers.
 template <int kWidth, class T>
 KOOPCORE_INLINE void fill_rows(StridedView<const T> x, double* to) {
   using Pack = typename Vector<kWidth>::Pack;
-  const int64_t whole = x.cols < kWidth ? 0 : x.rows / kWidth * kWidth;
-  for (int64_t i = 0; i < whole; i += kWidth)
-    for (int64_t block = 0; block < x.cols; block += kWidth) {
-      const int64_t j = std::min(block, x.cols - kWidth);
+  int64_t i = 0;
+  for (; i + kWidth <= x.rows; i += kWidth) {
+    int64_t j = 0;
+    for (; j + kWidth <= x.cols; j += kWidth) {
       Pack square[kWidth];
       for (int r = 0; r < kWidth; ++r) simd::load(square[r], x.data + (i + r) * x.row_stride + j);
       simd::transpose(square);
       for (int c = 0; c < kWidth; ++c) simd::store(to + (j + c) * kPanelStride + i, square[c]);
     }
-  for (int64_t i = whole; i < x.rows; ++i)
+    for (; j < x.cols; ++j)
+      for (int r = 0; r < kWidth; ++r)
+        to[j * kPanelStride + i + r] = static_cast<double>(x.data[(i + r) * x.row_stride + j]);
+  }
+  for (; i < x.rows; ++i)
     for (int64_t j = 0; j < x.cols; ++j)
       to[j * kPanelStride + i] = static_cast<double>(x.data[i * x.row_stride + j]);
 }
@@ -199,6 +202,10 @@ template void fill_panel<double>(StridedView<const double>, double*);
 void fill_panel(StridedView<const BFloat16> x, double* to) {
   pad(x, to);
   fill_columns16(x, to);
+}
+
+bool better_in_place(int64_t cols) {
+  return cols <= kFewColumns && simd::level() == simd::Level::kAvx512;
 }
 
 void add_products(MatrixView<const double> panel, const Wanted& wanted, MatrixView<double> g) {

@@ -1,7 +1,7 @@
 #pragma once
 // Products of tall columns. A few hundred rows of all columns are brought into a panel of float64
 // that stays in the second-level cache, and multiplied there: a column is widened once and read
-// many times. (Widening in registers, at every use, costs a tenth of the speed.)
+// many times.
 
 #include <algorithm>
 #include <cstdint>
@@ -34,9 +34,10 @@ struct Wanted {
 /// g(i, j) += x_i . x_j over the rows of the panel.
 void add_products(MatrixView<const double> panel, const Wanted& wanted, MatrixView<double> g);
 
-/// Up to so many columns are multiplied where they lie, widened in registers at every use: there
-/// are so few uses that a panel would cost more.
+/// A few columns can be multiplied where they lie, widened in registers at every use: there are so
+/// few uses that a panel would cost more. Not so in vectors of less than eight numbers.
 constexpr int64_t kFewColumns = 48;
+bool better_in_place(int64_t cols);
 
 /// The same over rows [row, row + rows) of listed columns; rows is a multiple of kPanelPadding.
 template <class T>

@@ -33,7 +33,7 @@ template <class Columns>
 void add_panels(const Columns& columns, int64_t first, int64_t last, const Wanted& wanted,
                 double* panel, MatrixView<double> g) {
   FewColumns<typename Columns::Number> few;
-  if (wanted.cols <= kFewColumns && columns.list(few)) {
+  if (better_in_place(wanted.cols) && columns.list(few)) {
     const int64_t whole = (last - first) / kPanelPadding * kPanelPadding;
     add_products(few.at, first, whole, wanted, g);
     first += whole;

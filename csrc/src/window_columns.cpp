@@ -19,8 +19,6 @@ constexpr int64_t kPanel = 1536;
 // Numbers of a state that a thread takes at a time.
 constexpr int64_t kSlice = 43 * kPanel;
 constexpr int64_t kLine = 64;
-// Rings of more bytes than this do not stay in any cache.
-constexpr int64_t kCaches = int64_t{1} << 25;
 
 // Columns begin at cache lines, an odd number of them apart, so that no power of two puts them all
 // into one set of a cache.
@@ -108,14 +106,12 @@ template <class T>
 bool WindowColumns<T>::put(const T* const* segments, int64_t slot, bool first) {
   std::atomic<bool> finite{true};
   with_ring([&](auto ring) {
-    const bool past_caches = stride_ * slots_ * static_cast<int64_t>(sizeof(*ring.data)) > kCaches;
     parallel_for(slices(), threads_for(n_threads_), [&](int64_t slice, int) {
       for_each_piece(slice, [&](const Piece& piece) {
         const T* const segment = segments[piece.segment] + piece.from;
         T* const base = reference() + piece.at;
         if (first) std::copy_n(segment, piece.rows, base);
-        if (!subtract(segment, base, ring.col(slot) + piece.at, piece.rows, past_caches))
-          finite = false;
+        if (!subtract(segment, base, ring.col(slot) + piece.at, piece.rows)) finite = false;
       });
     });
   });

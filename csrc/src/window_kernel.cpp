@@ -3,10 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 #include "float_bits.hpp"
 #include "simd.hpp"
 
@@ -16,7 +12,6 @@ namespace {
 // Rows of all columns that a change of the reference takes at a time: what they share stays in the
 // first-level cache.
 constexpr int64_t kPanel = 1024;
-constexpr size_t kLine = 64;
 
 // Stores a difference; 1 if it is not finite as it is stored, of bfloat16 also by rounding. On bits
 // and without branches, so that the loops vectorise.
@@ -34,60 +29,12 @@ KOOPCORE_INLINE uint32_t keep(float difference, BFloat16& out) {
   return ((word & exponent) == exponent ? 1u : 0u) | ((rounded & exponent) == exponent ? 1u : 0u);
 }
 
-// Whole cache lines are written without having been read: memory is busy with two numbers less for
-// each that is stored. A push into a ring beyond the caches takes a tenth to a fifth less time.
-inline void write_past_caches(const void* from, void* to, size_t bytes) {
-#if defined(__SSE2__)
-  constexpr size_t kPack = sizeof(__m128i);
-  const auto* const source = static_cast<const __m128i*>(from);
-  auto* const target = static_cast<__m128i*>(to);
-  for (size_t i = 0; i < bytes / kPack; ++i)
-    _mm_stream_si128(target + i, _mm_load_si128(source + i));
-  const size_t done = bytes / kPack * kPack;
-  std::memcpy(static_cast<char*>(to) + done, static_cast<const char*>(from) + done, bytes - done);
-#else
-  std::memcpy(to, from, bytes);
-#endif
-}
-
-// Orders what was written so before all that follows.
-inline void finish_writes() {
-#if defined(__SSE2__)
-  _mm_sfence();
-#endif
-}
-
-template <class Stored>
-int64_t rows_to_next_line(const Stored* at) {
-  const auto behind = reinterpret_cast<uintptr_t>(at) % kLine;
-  return static_cast<int64_t>((kLine - behind) % kLine / sizeof(Stored));
-}
-
-template <class T, class Stored>
-KOOPCORE_INLINE bool subtract_panel(const T* x, const T* reference, Stored* out, int64_t rows) {
-  typename Bits<T>::Word bad = 0;
-  for (int64_t i = 0; i < rows; ++i) {
-    bad |= keep(x[i] - reference[i], out[i]);
-  }
-  return bad == 0;
-}
-
 template <class T, class Stored>
 KOOPCORE_INLINE void subtract_in(const T* x, const T* reference, Stored* out, int64_t size,
-                                 bool past_caches, bool& finite) {
-  if (!past_caches) {
-    finite = subtract_panel(x, reference, out, size);
-    return;
-  }
-  alignas(kLine) Stored panel[kPanel / 2];
-  int64_t row = std::min(rows_to_next_line(out), size);
-  finite = subtract_panel(x, reference, out, row);
-  for (; row < size; row += kPanel / 2) {
-    const int64_t rows = std::min(kPanel / 2, size - row);
-    finite &= subtract_panel(x + row, reference + row, panel, rows);
-    write_past_caches(panel, out + row, static_cast<size_t>(rows) * sizeof(Stored));
-  }
-  finish_writes();
+                                 bool& finite) {
+  typename Bits<T>::Word bad = 0;
+  for (int64_t i = 0; i < size; ++i) bad |= keep(x[i] - reference[i], out[i]);
+  finite = bad == 0;
 }
 
 template <class T, class Stored>
@@ -124,16 +71,15 @@ KOOPCORE_INLINE void rebase_in(T* reference, Stored* const* columns, int64_t cou
   }
 }
 
-#define KOOPCORE_WINDOW_LOOPS(T, Stored)                                                           \
-  KOOPCORE_PER_PROCESSOR(                                                                          \
-      run_subtract,                                                                                \
-      (const T* x, const T* reference, Stored* out, int64_t size, bool past_caches, bool& finite), \
-      (x, reference, out, size, past_caches, finite), subtract_in)                                 \
-  KOOPCORE_PER_PROCESSOR(                                                                          \
-      run_look, (const T* x, const T* reference, int64_t size, const Stored* type, bool& finite),  \
-      (x, reference, size, type, finite), look_at)                                                 \
-  KOOPCORE_PER_PROCESSOR(run_rebase,                                                               \
-                         (T * reference, Stored* const* columns, int64_t count, int64_t size),     \
+#define KOOPCORE_WINDOW_LOOPS(T, Stored)                                                          \
+  KOOPCORE_PER_PROCESSOR(                                                                         \
+      run_subtract, (const T* x, const T* reference, Stored* out, int64_t size, bool& finite),    \
+      (x, reference, out, size, finite), subtract_in)                                             \
+  KOOPCORE_PER_PROCESSOR(                                                                         \
+      run_look, (const T* x, const T* reference, int64_t size, const Stored* type, bool& finite), \
+      (x, reference, size, type, finite), look_at)                                                \
+  KOOPCORE_PER_PROCESSOR(run_rebase,                                                              \
+                         (T * reference, Stored* const* columns, int64_t count, int64_t size),    \
                          (reference, columns, count, size), rebase_in)
 KOOPCORE_WINDOW_LOOPS(float, float)
 KOOPCORE_WINDOW_LOOPS(float, BFloat16)
@@ -142,9 +88,9 @@ KOOPCORE_WINDOW_LOOPS(double, double)
 }  // namespace
 
 template <class T, class Stored>
-bool subtract(const T* x, const T* reference, Stored* out, int64_t size, bool past_caches) {
+bool subtract(const T* x, const T* reference, Stored* out, int64_t size) {
   bool finite = true;
-  run_subtract(x, reference, out, size, past_caches, finite);
+  run_subtract(x, reference, out, size, finite);
   return finite;
 }
 
@@ -160,9 +106,9 @@ void rebase(T* reference, Stored* const* columns, int64_t count, int64_t size) {
   run_rebase(reference, columns, count, size);
 }
 
-#define KOOPCORE_INSTANTIATE(T, Stored)                                          \
-  template bool subtract<T, Stored>(const T*, const T*, Stored*, int64_t, bool); \
-  template bool differences_are_finite<T, Stored>(const T*, const T*, int64_t);  \
+#define KOOPCORE_INSTANTIATE(T, Stored)                                         \
+  template bool subtract<T, Stored>(const T*, const T*, Stored*, int64_t);      \
+  template bool differences_are_finite<T, Stored>(const T*, const T*, int64_t); \
   template void rebase<T, Stored>(T*, Stored* const*, int64_t, int64_t);
 KOOPCORE_INSTANTIATE(float, float)
 KOOPCORE_INSTANTIATE(float, BFloat16)

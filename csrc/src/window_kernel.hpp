@@ -8,10 +8,9 @@
 
 namespace koopcore::detail {
 
-/// out = x - reference; false if some difference is not finite as it is stored. `past_caches`: what
-/// is written will not be read before it has left the caches.
+/// out = x - reference; false if some difference is not finite as it is stored.
 template <class T, class Stored>
-bool subtract(const T* x, const T* reference, Stored* out, int64_t size, bool past_caches);
+bool subtract(const T* x, const T* reference, Stored* out, int64_t size);
 
 /// What `subtract` would return, with nothing written.
 template <class T, class Stored>
