@@ -120,9 +120,9 @@ def _of_problem(rows):
     machine = not any(t.is_ours or t.is_limit for t in rows)  # bandwidth, matrix multiplication
     gains = [gain(rows, t.who) for t in rows] if machine else [limit_gain(rows)]
     values["gain of the limit"] = max(filter(None, gains), default=None)
-    for key in ("peak_memory", "numbers_per_feature"):
+    for key, what in (("peak_memory", "peak memory"), ("numbers", "numbers per feature")):
         held = [t.info[key] for t in rows if t.is_ours and key in t.info]
-        values[key.replace("_", " ")] = max(held, default=None)
+        values[what] = max(held, default=None)
     return values | _interleaved(rows)
 
 

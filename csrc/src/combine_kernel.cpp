@@ -67,7 +67,7 @@ KOOPCORE_INLINE void panel(Spaced<X> columns, int64_t rows, int64_t left, int64_
   for (; row + 4 * kWidth <= rows; row += 4 * kWidth) {
     for (int64_t k = 0; k < count && row + kAhead<X> < left; ++k)
       for (int64_t i = 0; i < 4 * kWidth; i += 64 / static_cast<int64_t>(sizeof(X)))
-        __builtin_prefetch(columns(k) + row + kAhead<X> + i);
+        __builtin_prefetch(columns(k) + row + kAhead<X> + i, 0, 2);  // into the second level
     tiles<kWidth, 4, kB>(columns, count, row, weights, results, out + row);
   }
   for (; row + kWidth <= rows; row += kWidth)
