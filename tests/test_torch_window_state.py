@@ -177,7 +177,8 @@ def test_file_that_cannot_be_made_is_named_with_its_size(partition, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_windows_take_no_more_threads_than_torch(monkeypatch):
+@pytest.mark.parametrize(("torchs", "koopcores"), [(1, 4), (4, 1), (3, 3)])
+def test_windows_take_no_more_threads_than_torch_and_koopcore(monkeypatch, torchs, koopcores):
     asked = []
     for name in ("grouped_grams", "grouped_combine"):
         real = getattr(_core, name)
@@ -188,7 +189,8 @@ def test_windows_take_no_more_threads_than_torch(monkeypatch):
 
         monkeypatch.setattr(_core, name, noted)
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(torchs)
+    _core.set_num_threads(koopcores)
     try:
         run = Run(partition="layer")
         window = run.window()
@@ -197,7 +199,8 @@ def test_windows_take_no_more_threads_than_torch(monkeypatch):
         run.combined(window, np.ones(window.grams().shape[:2]))
     finally:
         torch.set_num_threads(before)
-    assert asked == [1, 1]
+        _core.set_num_threads(0)
+    assert asked == 2 * [min(torchs, koopcores)]
 
 
 def test_file_of_another_size_is_not_overwritten(tmp_path):

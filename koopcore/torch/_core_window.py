@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from koopcore import _core
-from koopcore.torch._tensor_window import check_state, checked_coefficients, not_finite
+from koopcore.torch._tensor_window import check_state, checked_coefficients, not_finite, threads
 from koopcore.torch.partition import Layout
 
 _WINDOWS = {torch.float32: _core.SnapshotWindow32, torch.float64: _core.SnapshotWindow64}
@@ -30,7 +30,7 @@ class CoreWindow:
 
     Parameters are read in place where their memory is contiguous, and Gram matrices are brought up
     to date, for the snapshots pushed since they were last asked for, in one pass. It takes no more
-    threads than torch has when the window is made.
+    threads than torch and koopcore have when the window is made.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class CoreWindow:
         sizes = [shape.numel() for shape in self._layout.shapes]
         try:
             return _WINDOWS[self._dtype](
-                sizes, self.capacity, memory_map=self._folder, n_threads=torch.get_num_threads()
+                sizes, self.capacity, memory_map=self._folder, n_threads=threads()
             )
         except OSError as error:
             needed = (self.capacity + 1) * self._layout.size * self._dtype.itemsize

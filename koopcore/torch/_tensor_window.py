@@ -23,6 +23,11 @@ Storage = str | os.PathLike[str] | torch.dtype | None
 _HEADROOM = 4.0
 
 
+def threads() -> int:
+    """Return how many threads a window takes: no more than torch has, nor than koopcore."""
+    return min(torch.get_num_threads(), _core.num_threads())
+
+
 class TensorWindow:
     """The last `capacity` snapshots: the newest one, and the changes that led to it.
 
@@ -117,8 +122,7 @@ class TensorWindow:
             return np.zeros((len(self._layout.segments), 0, 0))
         columns = self._held(0 if self.raw else 1)
         if self._by_core:
-            x, threads = columns[0].numpy().T, torch.get_num_threads()
-            changes = _core.grouped_grams(x, self._layout.segments, threads)
+            changes = _core.grouped_grams(columns[0].numpy().T, self._layout.segments, threads())
         else:
             changes = grouped_grams(columns, self._layout.segments)
         to_snapshots = self._snapshots_of_columns() if self.raw else self._snapshots_of_changes()
@@ -143,8 +147,7 @@ class TensorWindow:
         columns, segments = self._held(0), self._layout.segments
         if self._by_core:
             x, state = columns[0].numpy().T, self._scratch.numpy()
-            threads = torch.get_num_threads()
-            _core.grouped_combine(x, segments, on_columns, state, threads)
+            _core.grouped_combine(x, segments, on_columns, state, threads())
         else:
             grouped_combine(columns, segments, on_columns, self._scratch)
         torch._foreach_copy_(self._layout.sources(out), self._views)
