@@ -164,7 +164,7 @@ def test_report_is_one_file_with_its_pictures_and_no_script(results, tmp_path):
     assert len(sources) == 12  # four of each optimizer, three of the classifier, one of the cost
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "<script" not in page
-    assert "http" not in page
+    assert "http" not in re.sub(r'"data:image[^"]*"', "", page)  # base64 may spell anything
     assert page.count("<img alt=") == len(sources)
     document = json.loads((tmp_path / "paper.json").read_text())
     assert document["format"] == "koopcore-paper/2"
