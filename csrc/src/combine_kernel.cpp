@@ -14,69 +14,54 @@ constexpr int64_t kPanel = 256;  // rows at a time: what they become fits the se
 template <class Stored>
 constexpr int64_t kAhead = 1024 / static_cast<int64_t>(sizeof(Stored));
 
-template <class T>
-struct Spaced {
-  const T* data;
-  int64_t ld;
-  const T* operator()(int64_t k) const { return data + k * ld; }
-};
-
-// Rows [row, row + kA * kWidth) of kB results from `sums` on. weights: a row for each column.
-template <int kWidth, int kA, int kB, class Sum, class Columns>
-KOOPCORE_INLINE void add_tile(const Columns& columns, int64_t count, int64_t row,
-                              const Sum* weights, int64_t results,
-                              typename simd::Vector<kWidth, Sum>::Pack (&sums)[kB][kA]) {
+// Rows [row, row + kA * kWidth) of kB results. weights: a row for each column.
+template <int kWidth, int kA, int kB, class Sum, class T, class X>
+KOOPCORE_INLINE void tile(MatrixView<const X> x, int64_t row, const Sum* weights, int64_t results,
+                          T* out) {
   using Pack = typename simd::Vector<kWidth, Sum>::Pack;
-  for (int64_t k = 0; k < count; ++k) {
-    const auto* const x = columns(k) + row;
+  Pack sums[kB][kA] = {};
+  for (int64_t k = 0; k < x.cols; ++k) {
+    const X* const column = x.col(k) + row;
     const Sum* const w = weights + k * results;
     for (int a = 0; a < kA; ++a) {
       Pack values;
-      simd::load(values, x + a * kWidth);
+      simd::load(values, column + a * kWidth);
       for (int b = 0; b < kB; ++b) sums[b][a] += values * w[b];
     }
   }
-}
-
-template <int kWidth, int kA, int kB, class Sum, class T, class Columns>
-KOOPCORE_INLINE void tile(const Columns& columns, int64_t count, int64_t row, const Sum* weights,
-                          int64_t results, T* out) {
-  typename simd::Vector<kWidth, Sum>::Pack sums[kB][kA] = {};
-  add_tile<kWidth, kA, kB, Sum>(columns, count, row, weights, results, sums);
   for (int b = 0; b < kB; ++b)
     for (int a = 0; a < kA; ++a) simd::store(out + b * kPanel + a * kWidth, sums[b][a]);
 }
 
-template <int kWidth, int kA, int kB, class Sum, class T, class Columns>
-KOOPCORE_INLINE void tiles(const Columns& columns, int64_t count, int64_t row, const Sum* weights,
-                           int64_t results, T* out) {
+template <int kWidth, int kA, int kB, class Sum, class T, class X>
+KOOPCORE_INLINE void tiles(MatrixView<const X> x, int64_t row, const Sum* weights, int64_t results,
+                           T* out) {
   int64_t j = 0;
   for (; j + kB <= results; j += kB)
-    tile<kWidth, kA, kB>(columns, count, row, weights + j, results, out + j * kPanel);
-  for (; j < results; ++j)
-    tile<kWidth, kA, 1>(columns, count, row, weights + j, results, out + j * kPanel);
+    tile<kWidth, kA, kB>(x, row, weights + j, results, out + j * kPanel);
+  for (; j < results; ++j) tile<kWidth, kA, 1>(x, row, weights + j, results, out + j * kPanel);
 }
 
-// Results of `rows` up to kPanel rows, of `left` that there are. kLanes: doubles in a vector.
+// Results of the first `rows` of x, up to kPanel. kLanes: doubles in a vector.
 template <int kLanes, class X, class Sum, class T>
-KOOPCORE_INLINE void panel(Spaced<X> columns, int64_t rows, int64_t left, int64_t count,
-                           const Sum* weights, int64_t results, T* out) {
+KOOPCORE_INLINE void panel(MatrixView<const X> x, int64_t rows, const Sum* weights, int64_t results,
+                           T* out) {
   constexpr int kWidth = kLanes * static_cast<int>(sizeof(double) / sizeof(Sum));
   constexpr int kB = kLanes == 8 ? 6 : kLanes == 4 ? 3 : 2;  // what the registers hold
   int64_t row = 0;
   for (; row + 4 * kWidth <= rows; row += 4 * kWidth) {
-    for (int64_t k = 0; k < count && row + kAhead<X> < left; ++k)
+    for (int64_t k = 0; k < x.cols && row + kAhead<X> < x.rows; ++k)
       for (int64_t i = 0; i < 4 * kWidth; i += 64 / static_cast<int64_t>(sizeof(X)))
-        __builtin_prefetch(columns(k) + row + kAhead<X> + i, 0, 2);  // into the second level
-    tiles<kWidth, 4, kB>(columns, count, row, weights, results, out + row);
+        __builtin_prefetch(x.col(k) + row + kAhead<X> + i, 0, 2);  // into the second level
+    tiles<kWidth, 4, kB>(x, row, weights, results, out + row);
   }
   for (; row + kWidth <= rows; row += kWidth)
-    tiles<kWidth, 1, kB>(columns, count, row, weights, results, out + row);
+    tiles<kWidth, 1, kB>(x, row, weights, results, out + row);
   for (; row < rows; ++row)
     for (int64_t j = 0; j < results; ++j) {
       Sum sum = 0;
-      for (int64_t k = 0; k < count; ++k)
-        sum += static_cast<Sum>(columns(k)[row]) * weights[k * results + j];
+      for (int64_t k = 0; k < x.cols; ++k)
+        sum += static_cast<Sum>(x(row, k)) * weights[k * results + j];
       out[j * kPanel + row] = static_cast<T>(sum);
     }
 }
@@ -177,14 +162,12 @@ KOOPCORE_ONE_RESULT(one_of_float, float, float)
 KOOPCORE_ONE_RESULT(one_of_double, double, double)
 KOOPCORE_ONE_RESULT(one_of_bfloat16, float, BFloat16)
 
-#define KOOPCORE_PANEL(name, X, T, Sum)                                                      \
-  KOOPCORE_PER_WIDTH(name,                                                                   \
-                     (Spaced<X> columns, int64_t rows, int64_t left, int64_t count,          \
-                      const Sum* weights, int64_t results, T* out),                          \
-                     (columns, rows, left, count, weights, results, out), panel)             \
-  void run(Spaced<X> columns, int64_t rows, int64_t left, int64_t count, const Sum* weights, \
-           int64_t results, T* out) {                                                        \
-    name(columns, rows, left, count, weights, results, out);                                 \
+#define KOOPCORE_PANEL(name, X, T, Sum)                                                         \
+  KOOPCORE_PER_WIDTH(                                                                           \
+      name, (MatrixView<const X> x, int64_t rows, const Sum* weights, int64_t results, T* out), \
+      (x, rows, weights, results, out), panel)                                                  \
+  void run(MatrixView<const X> x, int64_t rows, const Sum* weights, int64_t results, T* out) {  \
+    name(x, rows, weights, results, out);                                                       \
   }
 KOOPCORE_PANEL(panel_single, float, float, float)
 KOOPCORE_PANEL(panel_widening, float, float, double)
@@ -210,7 +193,7 @@ void combine_rows(MatrixView<const X> x, MatrixView<const double> c, MatrixView<
     for (int64_t j = 0; j < c.cols; ++j) weights[k * c.cols + j] = static_cast<Sum>(c(k, j));
   for (int64_t row = 0; row < x.rows; row += kPanel) {
     const int64_t rows = std::min(kPanel, x.rows - row);
-    run(Spaced<X>{x.data + row, x.ld}, rows, x.rows - row, x.cols, weights, c.cols, results);
+    run(x.block(row, 0, x.rows - row, x.cols), rows, weights, c.cols, results);
     for (int64_t j = 0; j < c.cols; ++j) std::copy_n(results + j * kPanel, rows, out.col(j) + row);
   }
 }

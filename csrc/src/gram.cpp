@@ -6,6 +6,7 @@
 #include "combine_kernel.hpp"
 #include "gram_slices.hpp"
 #include "koopcore/error.hpp"
+#include "simd.hpp"
 
 namespace koopcore {
 namespace {
@@ -15,14 +16,6 @@ using detail::add_slices;
 using detail::kPanelPadding;
 using detail::kPanelStride;
 using detail::rows_of;
-
-constexpr size_t kLine = 64 / sizeof(double);
-
-// The first number from `data` on that begins a cache line: a vector that spans two costs twice.
-double* from_line(double* data) {
-  const auto address = reinterpret_cast<uintptr_t>(data);
-  return data + (kLine - address / sizeof(double) % kLine) % kLine;
-}
 
 void mirror_upper(MatrixView<double> g) {
   for (int64_t j = 0; j < g.cols; ++j)
@@ -119,9 +112,9 @@ void check_combine(int64_t x_rows, int64_t x_cols, int64_t c_rows, int64_t c_col
 }  // namespace
 
 BlockScratch::BlockScratch(int64_t max_cols)
-    : values_(static_cast<size_t>(kPanelStride * std::max<int64_t>(max_cols, 0)) + kLine) {}
+    : values_(static_cast<size_t>(kPanelStride * std::max<int64_t>(max_cols, 0)) + simd::kLine) {}
 
-double* BlockScratch::data() { return from_line(values_.data()); }
+double* BlockScratch::data() { return simd::from_line(values_.data()); }
 
 // Slices are long enough that their matrices are a small part of the data, and that a thread that
 // wakes for one has something to do.
@@ -131,13 +124,8 @@ GramWorkspace::GramWorkspace(int64_t rows, int64_t max_cols) : max_cols_(max_col
   const int64_t least = std::max({int64_t{4096}, kLeastNumbers / cols, 32 * cols});
   slices_ = std::clamp<int64_t>(rows / least, 1, kMost);
   slice_rows_ = (rows + slices_ - 1) / slices_;
-  partials_.resize(static_cast<size_t>(slices_ * max_cols * max_cols));
-  total_.resize(static_cast<size_t>(max_cols * max_cols));
+  if (slices_ > 1) partials_.resize(static_cast<size_t>(slices_ * max_cols * max_cols));
   prepare(std::min(num_threads(), static_cast<int>(slices_)));
-}
-
-MatrixView<double> GramWorkspace::total(int64_t cols) {
-  return {total_.data(), cols, cols, std::max<int64_t>(cols, 1)};
 }
 
 MatrixView<double> GramWorkspace::partial(int64_t slice, int64_t cols) {
@@ -172,11 +160,19 @@ void cross_gram(StridedView<const T> x, StridedView<const T> y, MatrixView<doubl
   KOOPCORE_REQUIRE(x.rows == y.rows && g.rows == x.cols && g.cols == y.cols)
       << "cross_gram: x is (" << x.rows << ", " << x.cols << "), y (" << y.rows << ", " << y.cols
       << "), g (" << g.rows << ", " << g.cols << ")";
-  const int64_t cols = x.cols + y.cols;
-  GramWorkspace work(x.rows, cols);
-  Matrix<double> both(cols, cols);
-  add_slices(TwoMatrices<T>{x, y}, x.rows, {cols, x.cols, x.cols}, work, n_threads, both.view());
-  for (int64_t j = 0; j < y.cols; ++j) std::copy_n(both.view().col(x.cols + j), x.cols, g.col(j));
+  // As many columns of y at a time as x has, or a few: what lies beside the products stays small.
+  const int64_t most = std::min(y.cols, std::max(x.cols, detail::kFewColumns));
+  GramWorkspace work(x.rows, x.cols + most);
+  Matrix<double> both(x.cols + most, x.cols + most);
+  for (int64_t first = 0; first < y.cols; first += most) {
+    const StridedView<const T> some{y.data + first * y.col_stride, y.rows,
+                                    std::min(most, y.cols - first), y.row_stride, y.col_stride};
+    const int64_t cols = x.cols + some.cols;
+    add_slices(TwoMatrices<T>{x, some}, x.rows, {cols, x.cols, x.cols}, work, n_threads,
+               both.view());
+    for (int64_t j = 0; j < some.cols; ++j)
+      std::copy_n(both.view().col(x.cols + j), x.cols, g.col(first + j));
+  }
 }
 
 template <class T, class Stored>
@@ -197,8 +193,8 @@ void combine(StridedView<const T> x, MatrixView<const double> c, MatrixView<T> o
   const bool in_columns = x.row_stride == 1;
   const int64_t panel = in_columns ? 0 : x.cols * kPanelStride;
   const auto needed = static_cast<size_t>(panel + detail::combine_scratch(c.rows, c.cols));
-  if (scratch.size() < needed + kLine) scratch.resize(needed + kLine);
-  double* const widened = from_line(scratch.data());
+  if (scratch.size() < needed + simd::kLine) scratch.resize(needed + simd::kLine);
+  double* const widened = simd::from_line(scratch.data());
   double* const sums = widened + panel;
   if (in_columns)
     return detail::combine_rows<T, T, double>({x.data, x.rows, x.cols, x.col_stride}, c, out, sums);

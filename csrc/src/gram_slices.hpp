@@ -23,7 +23,6 @@ inline void fill(MatrixView<double> g, double value) {
 /// Pointers to a few columns.
 template <class T>
 struct FewColumns {
-  using Number = T;
   const T* at[kFewColumns];
 };
 
@@ -47,12 +46,18 @@ void add_panels(const Columns& columns, int64_t first, int64_t last, const Wante
   }
 }
 
-/// g = the products over all rows: every slice on its own, then added up in their order.
+/// g = the products over all rows, and nothing else of g: every slice on its own, then added up in
+/// their order.
 template <class Columns>
 void add_slices(const Columns& columns, int64_t rows, const Wanted& wanted, GramWorkspace& work,
                 int n_threads, MatrixView<double> g) {
   const int threads = std::min(threads_for(n_threads), static_cast<int>(work.slices()));
   work.prepare(threads);
+  if (work.slices() == 1) {
+    for (int64_t j = wanted.j_begin; j < wanted.cols; ++j)
+      std::fill_n(g.col(j), std::min(wanted.i_end, j + 1), 0.0);
+    return add_panels(columns, 0, rows, wanted, work.scratch(0).data(), g);
+  }
   parallel_for(work.slices(), threads, [&](int64_t slice, int worker) {
     const MatrixView<double> partial = work.partial(slice, wanted.cols);
     fill(partial, 0.0);

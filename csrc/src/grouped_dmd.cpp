@@ -8,7 +8,7 @@
 #include "koopcore/blas.hpp"
 #include "koopcore/error.hpp"
 #include "koopcore/gram.hpp"
-#include "parallel.hpp"
+#include "gram_slices.hpp"
 
 namespace koopcore {
 namespace {
@@ -50,8 +50,7 @@ int64_t groups_of(const std::vector<Segment>& segments) {
 
 template <class T>
 StridedView<const T> rows_of(StridedView<const T> x, const Segment& segment) {
-  return {x.data + segment.start * x.row_stride, segment.rows(), x.cols, x.row_stride,
-          x.col_stride};
+  return detail::rows_of(x, segment.start, segment.rows());
 }
 
 // The Gram matrices of segments on several threads, each with its own scratch.
@@ -72,28 +71,6 @@ class GramWorkers {
   const std::vector<Segment>& segments_;
   mutable std::vector<std::unique_ptr<BlockScratch>> scratch_;
 };
-
-// out = x weights, a piece of the rows at a time: the sums stay in the first-level cache.
-template <class T>
-void combine_column(StridedView<const T> x, const double* weights, T* out) {
-  constexpr int64_t kRows = 1024;
-  double sums[kRows];
-  for (int64_t row = 0; row < x.rows; row += kRows) {
-    const int64_t rows = std::min(kRows, x.rows - row);
-    std::fill_n(sums, rows, 0.0);
-    for (int64_t j = 0; j < x.cols; ++j) {
-      const T* column = &x(row, j);
-      const double weight = weights[j];
-      if (x.row_stride == 1) {  // apart, so that it vectorises
-        for (int64_t i = 0; i < rows; ++i) sums[i] += weight * static_cast<double>(column[i]);
-      } else {
-        for (int64_t i = 0; i < rows; ++i)
-          sums[i] += weight * static_cast<double>(column[i * x.row_stride]);
-      }
-    }
-    for (int64_t i = 0; i < rows; ++i) out[row + i] = static_cast<T>(sums[i]);
-  }
-}
 
 Dmd fit_series(MatrixView<const double> gram, const Layout& layout, DmdOptions options,
                int64_t rows) {
@@ -136,9 +113,12 @@ void grouped_combine(StridedView<const T> x, const std::vector<Segment>& segment
   KOOPCORE_REQUIRE(coefficients.rows == x.cols && coefficients.cols == groups)
       << "coefficients are (" << coefficients.rows << ", " << coefficients.cols << "); expected ("
       << x.cols << ", " << groups << ")";
-  parallel_for(groups, threads_for(n_threads), [&](int64_t i, int) {
+  std::vector<std::vector<double>> scratch(static_cast<size_t>(threads_for(n_threads)));
+  parallel_for(groups, threads_for(n_threads), [&](int64_t i, int worker) {
     const Segment& segment = segments[static_cast<size_t>(i)];
-    combine_column(rows_of(x, segment), coefficients.col(i), out + segment.start);
+    const MatrixView<T> rows{out + segment.start, segment.rows(), 1, segment.rows()};
+    combine<T>(rows_of(x, segment), coefficients.block(0, i, x.cols, 1), rows,
+               scratch[static_cast<size_t>(worker)]);
   });
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Vectors in the notation that GCC and Clang share, for the few loops that BLAS has no
-// good routine for. A template on the width is compiled once per instruction set: everything it
+// Vectors in the notation that GCC and Clang share, for the few loops that BLAS has no good routine
+// for. A template on the width is compiled once per instruction set: everything it
 // calls is inlined into a function that carries the target attribute, picked when it first runs.
 
 #include <cstdint>
@@ -136,18 +136,22 @@ KOOPCORE_INLINE double sum(const Pack& values) {
   return lanes[0];
 }
 
-/// Uninitialised numbers that begin at a cache line: a vector that spans two costs twice.
+constexpr size_t kLine = 64 / sizeof(double);
+
+/// The first number from `data` on that begins a cache line: a vector that spans two costs twice.
+inline double* from_line(double* data) {
+  const auto address = reinterpret_cast<uintptr_t>(data);
+  return data + (kLine - address / sizeof(double) % kLine) % kLine;
+}
+
+/// Uninitialised numbers that begin at a cache line.
 class Buffer {
  public:
   explicit Buffer(int64_t size) : values_(new double[static_cast<size_t>(size) + kLine]) {}
 
-  double* data() const {
-    const auto address = reinterpret_cast<uintptr_t>(values_.get());
-    return values_.get() + (kLine - address / sizeof(double) % kLine) % kLine;
-  }
+  double* data() const { return from_line(values_.get()); }
 
  private:
-  static constexpr size_t kLine = 64 / sizeof(double);
   std::unique_ptr<double[]> values_;
 };
 

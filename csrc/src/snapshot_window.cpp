@@ -54,6 +54,7 @@ SnapshotWindow<T>::SnapshotWindow(std::vector<int64_t> segment_sizes, int64_t ca
       capacity_(checked_capacity(capacity)),
       columns_(new detail::WindowColumns<T>(segment_sizes_, slots(), options)),
       column_gram_(slots() + 1, slots() + 1),
+      found_(slots(), slots()),
       work_(state_size_, slots()) {}
 
 template <class T>
@@ -107,7 +108,7 @@ void SnapshotWindow<T>::update_pending(bool raw) {
   const bool with_reference = raw && raw_pending_ > 0;
   if (pending_ == 0 && !with_reference) return;
   const int64_t known = size_ - pending_, columns = size_ + (with_reference ? 1 : 0);
-  const MatrixView<double> found = work_.total(columns);
+  const MatrixView<double> found = found_.view().block(0, 0, columns, columns);
   columns_->gram({start_, size_, slots()}, with_reference, known, found, work_);
   const auto place = [&](int64_t k) { return k < size_ ? column_of(k) : 0; };
   for (int64_t j = known; j < columns; ++j)

@@ -4,5 +4,6 @@
 namespace support {
 
 long allocations();
+long allocated_bytes();  ///< of all allocations, freed or not
 
 }  // namespace support

@@ -53,6 +53,13 @@ double largest_difference(const A& a, const B& b) {
   return largest;
 }
 
+template <class T>
+Matrix<double> gram_of(koopcore::SnapshotWindow<T>& window, bool raw = false) {
+  Matrix<double> g(window.size(), window.size());
+  window.gram(g.view(), raw);
+  return g;
+}
+
 /// Snapshots sum_k direction_k * rate_k^t, plus a fixed point.
 template <class T>
 Matrix<T> decaying_modes(int64_t rows, int64_t cols, const std::vector<double>& rates,

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include "allocations.hpp"
 #include "support.hpp"
 
 using namespace koopcore;
@@ -52,6 +53,15 @@ TEST_CASE_TEMPLATE("cross_gram equals plain loops", T, float, double) {
   Matrix<T> storage;
   cross_gram<T>(transposed_copy(x, storage), strided(y.view()), g.view());
   CHECK(support::largest_difference(g, plain_gram(x, y)) < 1e-9);
+}
+
+TEST_CASE("cross_gram with very many columns takes little more than its result") {
+  const Matrix<double> x = random_matrix<double>(40, 3, 3), y = random_matrix<double>(40, 9001, 4);
+  Matrix<double> g(3, 9001);
+  const int64_t before = support::allocated_bytes();
+  cross_gram<double>(strided(x.view()), strided(y.view()), g.view());
+  CHECK(support::allocated_bytes() - before < int64_t{1} << 20);  // all pairs would be 648 MB
+  CHECK(support::largest_difference(g, plain_gram(x, y)) < 1e-12);
 }
 
 TEST_CASE_TEMPLATE("products of listed columns, of those not known alone", T, float, double) {

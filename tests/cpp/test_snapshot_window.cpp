@@ -6,6 +6,7 @@
 #include "support.hpp"
 
 using namespace koopcore;
+using support::gram_of;
 using support::random_matrix;
 
 namespace {
@@ -13,13 +14,6 @@ namespace {
 template <class T>
 void push(SnapshotWindow<T>& window, const T* state) {
   window.push(&state);
-}
-
-template <class T>
-Matrix<double> gram_of(SnapshotWindow<T>& window, bool raw = false) {
-  Matrix<double> g(window.size(), window.size());
-  window.gram(g.view(), raw);
-  return g;
 }
 
 template <class T>

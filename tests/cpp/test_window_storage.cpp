@@ -12,6 +12,7 @@
 #include "support.hpp"
 
 using namespace koopcore;
+using support::gram_of;
 using support::random_matrix;
 
 namespace {
@@ -63,13 +64,6 @@ class Cut {
 template <class T>
 void push(SnapshotWindow<T>& window, const T* state) {
   window.push(Cut<T>(window.segment_sizes(), state).segments());
-}
-
-template <class T>
-Matrix<double> gram_of(SnapshotWindow<T>& window, bool raw = false) {
-  Matrix<double> g(window.size(), window.size());
-  window.gram(g.view(), raw);
-  return g;
 }
 
 template <class T>

@@ -24,7 +24,7 @@ class BlockScratch {
 };
 
 /// What a Gram matrix of `rows` x up to `max_cols` needs: a panel for each thread, and a matrix for
-/// each slice of the rows.
+/// each slice of the rows where there are several.
 class GramWorkspace {
  public:
   GramWorkspace(int64_t rows, int64_t max_cols);
@@ -32,13 +32,12 @@ class GramWorkspace {
   int64_t slices() const { return slices_; }
   int64_t slice_rows() const { return slice_rows_; }
   MatrixView<double> partial(int64_t slice, int64_t cols);
-  MatrixView<double> total(int64_t cols);  ///< room for a result
   BlockScratch& scratch(int worker) { return scratch_[static_cast<size_t>(worker)]; }
   void prepare(int n_threads);  ///< allocates where there are more than ever before
 
  private:
   int64_t max_cols_, slices_, slice_rows_;
-  std::vector<double> partials_, total_;
+  std::vector<double> partials_;
   std::vector<BlockScratch> scratch_;
 };
 

@@ -109,7 +109,7 @@ class SnapshotWindow {
   int64_t pending_ = 0;      // newest snapshots whose Gram entries are not computed yet
   int64_t raw_pending_ = 0;  // and those whose products with the reference are not
   std::unique_ptr<detail::WindowColumns<T>> columns_;
-  Matrix<double> column_gram_;
+  Matrix<double> column_gram_, found_;  // found_: the newest products, in the order of age
   GramWorkspace work_;
   mutable std::mutex mutex_;
 };
